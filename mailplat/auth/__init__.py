@@ -1,0 +1,1 @@
+"""Who somebody is: portal, realm, checkers, the account file."""

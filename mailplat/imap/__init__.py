@@ -1,0 +1,1 @@
+"""IMAP: framing, grammar, commands, responses, engine; view, fetch, search; session, server."""

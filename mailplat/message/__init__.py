@@ -1,0 +1,1 @@
+"""Messages as bytes: headers, addresses, structure. Pure: no Twisted, no storage."""

@@ -1,0 +1,1 @@
+"""SMTP, submission and LMTP: grammar, data, engine, session, server."""
