@@ -1,0 +1,244 @@
+"""
+The outline: what is known of a message without reading it again.
+
+It is computed once, while the message arrives (`structure.Scanner`), and kept by the
+store beside the body as one opaque record.  The record starts with a fixed header that
+says where the three rendered IMAP forms lie, so FETCH of ENVELOPE, BODY, BODYSTRUCTURE or
+of the header's size slices them out without decoding the rest; the tree of parts behind
+them is decoded only for sections and searches.
+
+All offsets count octets from the start of the body, that is, without the prefix that a
+mailbox puts before its own copy.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+#: The first octet of a record.  Another one means: scan the body again.
+VERSION = 1
+
+# version, header size, size, lines, then the lengths of ENVELOPE, BODY and BODYSTRUCTURE.
+_HEAD = struct.Struct(">BIQIIII")
+
+# kind, number of children, header start, body start, body end, lines, then the lengths of
+# type, subtype, encoding, charset, and the number of parameters.
+_PART = struct.Struct(">BHQQQIBBBBH")
+_PAIR = struct.Struct(">HI")
+
+_LEAF, _MULTIPART, _MESSAGE = range(3)
+
+
+class BadRecord(ValueError):
+    """The bytes are not a record of this version; the body must be scanned again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """
+    One part of a message, or the message itself.
+
+    Attributes:
+        type: media type, lower case.
+        subtype: lower case.
+        parameters: of Content-Type, names in lower case, values without quoting but otherwise
+            as they stood (RFC 2231 continuations are not joined).
+        encoding: Content-Transfer-Encoding, lower case, "7bit" where not given.
+        charset: as the part states it, lower case; "" where it does not.
+        header_start: where the part's header starts.
+        body_start: where its body starts, after the blank line.
+        body_end: where its body ends, before the line end that belongs to a boundary.
+        lines: line ends in the body.
+        children: of a multipart, in order, at least one.
+        message: the message in a message/rfc822.
+    """
+
+    type: str
+    subtype: str
+    parameters: tuple[tuple[bytes, bytes], ...]
+    encoding: str
+    charset: str
+    header_start: int
+    body_start: int
+    body_end: int
+    lines: int
+    children: tuple[Part, ...] = ()
+    message: Part | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """
+    Attributes:
+        header_size: octets of the message's header, the blank line included.
+        size: octets of the body as stored (header and text, without any prefix).
+        lines: line ends in the whole.
+        envelope: ENVELOPE as IMAP sends it, in parentheses (RFC 3501 §7.4.2).
+        body: BODY, without extension data.
+        bodystructure: BODYSTRUCTURE.
+        root: the message itself.
+    """
+
+    header_size: int
+    size: int
+    lines: int
+    envelope: bytes
+    body: bytes
+    bodystructure: bytes
+    root: Part
+
+    def to_bytes(self) -> bytes:
+        """The record to keep beside the body."""
+        head = _HEAD.pack(
+            VERSION,
+            self.header_size,
+            self.size,
+            self.lines,
+            len(self.envelope),
+            len(self.body),
+            len(self.bodystructure),
+        )
+        pieces = [head, self.envelope, self.body, self.bodystructure]
+        # Children come before their parent, so reading back needs a stack and no recursion.
+        for part in reversed(_preorder(self.root)):
+            pieces.append(_packed(part))
+        return b"".join(pieces)
+
+    @classmethod
+    def from_bytes(cls, record: bytes) -> Outline:
+        """
+        The outline that `to_bytes` wrote.
+
+        Raises:
+            BadRecord: another version, or damaged.
+        """
+        _, header_size, size, lines, envelope, body, structure = _head(record)
+        start = _HEAD.size
+        middle = start + envelope
+        end = middle + body
+        tree = end + structure
+        return cls(
+            header_size,
+            size,
+            lines,
+            record[start:middle],
+            record[middle:end],
+            record[end:tree],
+            _tree(record, tree, size),
+        )
+
+
+def rendered_envelope(record: bytes) -> bytes:
+    """ENVELOPE, straight from the record.  Raises BadRecord."""
+    head = _head(record)
+    return record[_HEAD.size : _HEAD.size + head[4]]
+
+
+def rendered_body(record: bytes) -> bytes:
+    """BODY, straight from the record.  Raises BadRecord."""
+    head = _head(record)
+    start = _HEAD.size + head[4]
+    return record[start : start + head[5]]
+
+
+def rendered_bodystructure(record: bytes) -> bytes:
+    """BODYSTRUCTURE, straight from the record.  Raises BadRecord."""
+    head = _head(record)
+    start = _HEAD.size + head[4] + head[5]
+    return record[start : start + head[6]]
+
+
+def header_size(record: bytes) -> int:
+    """Octets of the body's header, straight from the record.  Raises BadRecord."""
+    size: int = _head(record)[1]
+    return size
+
+
+def _head(record: bytes) -> tuple[int, ...]:
+    if len(record) < _HEAD.size or record[0] != VERSION:
+        raise BadRecord("not an outline of this version")
+    head = _HEAD.unpack_from(record)
+    if _HEAD.size + head[4] + head[5] + head[6] > len(record):
+        raise BadRecord("an outline that was cut off")
+    return head
+
+
+def _preorder(root: Part) -> list[Part]:
+    """Each part before its children, children from last to first."""
+    order: list[Part] = []
+    pending = [root]
+    while pending:
+        part = pending.pop()
+        order.append(part)
+        if part.message is not None:
+            pending.append(part.message)
+        else:
+            pending.extend(part.children)
+    return order
+
+
+def _packed(part: Part) -> bytes:
+    texts = (part.type, part.subtype, part.encoding, part.charset)
+    words = [text.encode("latin-1", "replace")[:255] for text in texts]
+    if part.message is not None:
+        kind, children = _MESSAGE, 1
+    elif part.children:
+        kind, children = _MULTIPART, len(part.children)
+    else:
+        kind, children = _LEAF, 0
+    pieces = [
+        _PART.pack(
+            kind,
+            children,
+            part.header_start,
+            part.body_start,
+            part.body_end,
+            part.lines,
+            *map(len, words),
+            len(part.parameters),
+        ),
+        *words,
+    ]
+    for name, value in part.parameters:
+        pieces += (_PAIR.pack(len(name), len(value)), name, value)
+    return b"".join(pieces)
+
+
+def _tree(record: bytes, position: int, size: int) -> Part:
+    finished: list[Part] = []
+    try:
+        while position < len(record):
+            kind, count, header, start, end, lines, *lengths, pairs = _PART.unpack_from(record, position)
+            position += _PART.size
+            words = []
+            for length in lengths:
+                words.append(record[position : position + length].decode("latin-1"))
+                position += length
+            media_type, subtype, encoding, charset = words
+            parameters = []
+            for _ in range(pairs):
+                name, value = _PAIR.unpack_from(record, position)
+                position += _PAIR.size
+                parameters.append(
+                    (record[position : position + name], record[position + name : position + name + value])
+                )
+                position += name + value
+            if not header <= start <= end <= size or position > len(record) or count > len(finished):
+                raise BadRecord("an outline that contradicts itself")
+            children: tuple[Part, ...] = ()
+            message = None
+            if kind == _MESSAGE and count == 1:
+                message = finished.pop()
+            elif kind == _MULTIPART and count:
+                children = tuple(finished[-count:])
+                del finished[-count:]
+            elif kind != _LEAF or count:
+                raise BadRecord("an outline that contradicts itself")
+            described = (media_type, subtype, tuple(parameters), encoding, charset)
+            finished.append(Part(*described, header, start, end, lines, children, message))
+    except struct.error:
+        raise BadRecord("an outline that was cut off") from None
+    if len(finished) != 1:
+        raise BadRecord("an outline without a message")
+    return finished[0]
