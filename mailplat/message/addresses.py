@@ -1,0 +1,219 @@
+"""
+Address lists (RFC 5322 §3.4, obsolete forms §4.4) as ENVELOPE wants them.
+
+A list becomes a flat sequence of `Mailbox`es, where a group is opened by one without a host
+and closed by one without anything (RFC 3501 §7.4.2).  Mail is full of lists that follow no
+grammar: something sensible is made of any octets, in linear time, and nothing raises.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+
+class Mailbox(NamedTuple):
+    """
+    One entry of an address list; None is IMAP's NIL.
+
+    Attributes:
+        name: display name without quoting, encoded words as they stood.
+        route: the obsolete source route, "@a,@b".
+        local: the part before the @; the name of the group in an entry that opens one; None
+            in the entry that closes it.
+        host: the domain; "" if the address has none; None in the two entries of a group.
+    """
+
+    name: bytes | None
+    route: bytes | None
+    local: bytes | None
+    host: bytes | None
+
+
+GROUP_END: Final = Mailbox(None, None, None, None)
+
+#: What comes after this many entries of a list is left out.
+MOST: Final = 1000
+
+# The two forms that nearly all addresses have; each up to the comma behind it.  Possessive
+# repeats do not try again what failed, so a list that is neither costs one pass.
+_PLAIN = re.compile(
+    rb"""
+    [ \t\r\n]*+
+    (?:
+      (?: "([^"\\\r\n]*+)" | ([^\s"(),.:;<>@\[\\\]]++(?:[ \t]++[^\s"(),:;<>@\[\\\]]++)*+) )? [ \t]*+
+      <([^\s"(),:;<>@\[\\\]]++)@([^\s"(),:;<>@\[\\\]]++)>
+    |
+      ([^\s"(),:;<>@\[\\\]]++)@([^\s"(),:;<>@\[\\\]]++)
+    )
+    [ \t\r\n]*+ (,|\Z)
+    """,
+    re.VERBOSE,
+)
+
+# Every octet belongs to some token; what is not closed runs to the end.
+_TOKEN = re.compile(
+    rb"""
+      ([ \t\r\n\0]++)
+    | "([^"\\]*+(?:\\.[^"\\]*+)*+)(?:"|\\?\Z)
+    | ([<>@,;:()])
+    | (\[[^\[\]\\<>,;]*+\]?)
+    | ((?:[^\s\0"<>@,;:()\[\\]|\\.)++)
+    | (.)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_PARENTHESIS = re.compile(rb"\\.|[()]", re.DOTALL)
+_ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
+
+
+def parse(raw: bytes, most: int = MOST) -> list[Mailbox]:
+    """
+    The entries of an unfolded address field, in order.
+
+    Args:
+        most: what comes after so many entries is left out (a group is closed all the same).
+    """
+    found: list[Mailbox] = []
+    position, end = 0, len(raw)
+    while position < end and len(found) < most:
+        match = _PLAIN.match(raw, position)
+        if match is None:
+            _Parser(found, most).parse(raw, position)
+            break
+        quoted, words, local, host, bare_local, bare_host, _ = match.groups()
+        if bare_local is not None:
+            found.append(Mailbox(None, None, bare_local, bare_host))
+        else:
+            found.append(Mailbox(quoted or words or None, None, local, host))
+        position = match.end()
+    return found
+
+
+class _Parser:
+    """The long way: comments, groups, routes, odd quoting and mistakes."""
+
+    def __init__(self, found: list[Mailbox], most: int) -> None:
+        self.found = found
+        self.most = most
+        self.in_group = False
+        self._clear()
+
+    def _clear(self) -> None:
+        # Words before "<", or the whole of an address without one; a space says that white
+        # space or a comment stood there.
+        self.words: list[bytes] = []
+        self.at = -1  # where in `words` the last @ is
+        self.comment: bytes = b""
+        self.angle: list[bytes] | None = None
+        self.angle_at = -1
+        self.route: bytes | None = None
+        self.closed = False
+
+    def parse(self, raw: bytes, position: int) -> None:
+        end = len(raw)
+        while position < end:
+            match = _TOKEN.match(raw, position)
+            if match is None:  # pragma: no cover - it matches anything
+                break
+            kind, start, position = match.lastindex, position, match.end()
+            if kind == 1:
+                self._word(b" ")
+            elif kind == 2:
+                text = match[2]
+                self._word(_ESCAPED.sub(rb"\1", text) if b"\\" in text else text)
+            elif kind == 3:
+                sign = match[3]
+                if sign == b"(":
+                    position = _after_comment(raw, start)
+                    self.comment = _ESCAPED.sub(rb"\1", raw[start + 1 : position].removesuffix(b")")).strip()
+                    self._word(b" ")
+                elif not self._special(sign):
+                    return
+            else:
+                self._word(match[0])
+        self._flush()
+        if self.in_group:
+            self.found.append(GROUP_END)
+
+    def _word(self, word: bytes) -> None:
+        if self.closed:
+            return
+        if self.angle is not None:
+            if word != b" ":
+                self.angle.append(word)
+        elif word != b" " or (self.words and self.words[-1] != b" "):
+            self.words.append(word)
+
+    def _special(self, sign: bytes) -> bool:
+        """Take one of `<>@,;:`; False when there are entries enough."""
+        if sign == b"@":
+            if self.angle is not None and not self.closed:
+                self.angle_at = len(self.angle)
+                self.angle.append(sign)
+            elif self.angle is None:
+                self.at = len(self.words)
+                self.words.append(sign)
+        elif sign == b"<":
+            if self.angle is None:  # else a second one, "<<a@b>>"
+                self.angle = []
+        elif sign == b">":
+            if self.angle is not None:
+                self.closed = True
+        elif sign == b":" and self.angle is not None:
+            # RFC 5322 §4.4 obs-route: all up to here was the way, not the address.
+            if not self.closed:
+                self.route = b"".join(self.angle) or None
+                self.angle, self.angle_at = [], -1
+        elif sign == b":" and self.at < 0 and not self.in_group:
+            self.found.append(Mailbox(None, None, _phrase(self.words) or b"", None))
+            self.in_group = True
+            self._clear()
+        elif sign == b":":
+            self._word(sign)
+        elif sign == b"," and self.angle and self.angle[0] == b"@" and not self.closed:
+            self.angle.append(sign)  # between the hosts of a route
+        else:
+            self._flush()
+            if sign == b";" and self.in_group:
+                self.found.append(GROUP_END)
+                self.in_group = False
+            if len(self.found) >= self.most:
+                if self.in_group:
+                    self.found.append(GROUP_END)
+                return False
+        return True
+
+    def _flush(self) -> None:
+        if self.angle is not None:
+            name = _phrase(self.words) or self.comment or None
+            if self.angle_at < 0:
+                local, host = b"".join(self.angle), b""
+            else:
+                local, host = b"".join(self.angle[: self.angle_at]), b"".join(self.angle[self.angle_at + 1 :])
+            if local or host or name:
+                self.found.append(Mailbox(name, self.route, local, host))
+        elif self.at >= 0:
+            local = b"".join(word for word in self.words[: self.at] if word != b" ")
+            host = b"".join(word for word in self.words[self.at + 1 :] if word != b" ")
+            # RFC 822 habit: user@host (Full Name)
+            self.found.append(Mailbox(self.comment or None, None, local, host))
+        else:
+            local = _phrase(self.words)
+            if local:
+                self.found.append(Mailbox(self.comment or None, None, local, b""))
+        self._clear()
+
+
+def _phrase(words: list[bytes]) -> bytes:
+    return b"".join(words).strip()
+
+
+def _after_comment(raw: bytes, start: int) -> int:
+    """Where the comment ends that starts at `start`; an unclosed one runs to the end."""
+    depth = 0
+    for match in _PARENTHESIS.finditer(raw, start):
+        depth += (match[0] == b"(") - (match[0] == b")")
+        if not depth:
+            return match.end()
+    return len(raw)

@@ -1,0 +1,337 @@
+"""
+Header fields: splitting and unfolding them, and the words inside.
+
+Encoded words (RFC 2047), parameters (RFC 2045 §5.1) with continuations and charsets
+(RFC 2231), and charsets themselves.  Whatever arrives is read as far as it makes sense;
+nothing here raises for what a message contains, and everything is linear in its length.
+"""
+
+from __future__ import annotations
+
+import re
+from binascii import Error as BinasciiError
+from binascii import a2b_base64, a2b_qp
+from collections.abc import Iterable
+from encodings.aliases import aliases as _python_aliases
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+# Fields
+
+
+def unfolded(header: bytes) -> bytes:
+    """The header with each field on one line (RFC 5322 §2.2.3)."""
+    if b"\n " in header:
+        header = header.replace(b"\r\n ", b" ").replace(b"\n ", b" ")
+    if b"\n\t" in header:
+        header = header.replace(b"\r\n\t", b"\t").replace(b"\n\t", b"\t")
+    return header
+
+
+def fields(header: bytes, most: int = 10_000) -> list[tuple[bytes, bytes]]:
+    """
+    The fields of a header, in order.
+
+    Args:
+        header: lines ended by CRLF or LF; a blank line at the end may be missing.
+        most: what comes after this many lines is left out.
+
+    Returns:
+        (name in lower case, value unfolded and without surrounding white space).  A line
+        without a colon is passed over.
+    """
+    found = []
+    for line in unfolded(header).split(b"\n", most)[:most]:
+        name, colon, value = line.partition(b":")
+        if colon:
+            found.append((name.strip().lower(), value.strip()))
+    return found
+
+
+# Charsets
+#
+# Python's own registry is not asked for names that a message brings: it imports modules
+# by them, keeps every failure, and knows codecs that are no charsets.
+
+_CODECS = frozenset(
+    re.findall(
+        r"\w+",
+        """
+    ascii big5 big5hkscs cp037 cp1006 cp1026 cp1125 cp1140 cp1250 cp1251 cp1252 cp1253 cp1254 cp1255
+    cp1256 cp1257 cp1258 cp273 cp424 cp437 cp500 cp720 cp737 cp775 cp850 cp852 cp855 cp856 cp857 cp858
+    cp860 cp861 cp862 cp863 cp864 cp865 cp866 cp869 cp874 cp875 cp932 cp949 cp950 euc_jis_2004
+    euc_jisx0213 euc_jp euc_kr gb18030 gb2312 gbk hp_roman8 hz iso2022_jp iso2022_jp_1 iso2022_jp_2
+    iso2022_jp_2004 iso2022_jp_3 iso2022_jp_ext iso2022_kr iso8859_10 iso8859_11 iso8859_13 iso8859_14
+    iso8859_15 iso8859_16 iso8859_2 iso8859_3 iso8859_4 iso8859_5 iso8859_6 iso8859_7 iso8859_8 iso8859_9
+    johab koi8_r koi8_t koi8_u kz1048 latin_1 mac_cyrillic mac_greek mac_iceland mac_latin2 mac_roman
+    mac_turkish ptcp154 shift_jis shift_jis_2004 shift_jisx0213 tis_620 utf_16 utf_16_be utf_16_le utf_32
+    utf_32_be utf_32_le utf_7 utf_8
+    """,
+    )
+)
+
+
+def _charset_table() -> dict[str, str]:
+    def plain(name: str) -> str:
+        return name.replace("-", "").replace("_", "").replace(".", "").replace(" ", "")
+
+    table = {plain(alias): codec for alias, codec in _python_aliases.items() if codec in _CODECS}
+    table.update((plain(codec), codec) for codec in _CODECS)
+    # What mailers mean by a name is often the larger set that contains it.
+    wider = {
+        "latin_1": "cp1252",
+        "iso8859_9": "cp1254",
+        "iso8859_11": "cp874",
+        "gb2312": "gb18030",
+        "gbk": "gb18030",
+        "shift_jis": "cp932",
+        "euc_kr": "cp949",
+        "iso2022_jp": "iso2022_jp_ext",
+    }
+    table = {name: wider.get(codec, codec) for name, codec in table.items()}
+    table.update(
+        {
+            "utf8mb4": "utf_8",
+            "ansix341968": "ascii",
+            "iso885981": "iso8859_8",
+            "iso88598i": "iso8859_8",
+            "iso88598e": "iso8859_8",
+            "iso88596i": "iso8859_6",
+            "ksc56011987": "cp949",
+            "ksc56011989": "cp949",
+            "ksc5601": "cp949",
+            "ksx1001": "cp949",
+            "xeuctw": "big5",
+            "xsjis": "cp932",
+            "xgbk": "gb18030",
+            "xbig5": "big5hkscs",
+            "xmaccyrillic": "mac_cyrillic",
+            "xmacroman": "mac_roman",
+            "macintosh": "mac_roman",
+            "xcp1251": "cp1251",
+            "xcp1252": "cp1252",
+            "unicode11utf8": "utf_8",
+            "unicode11utf7": "utf_7",
+            "windows874": "cp874",
+            "windows31j": "cp932",
+            "csiso2022jp": "iso2022_jp_ext",
+        }
+    )
+    return table
+
+
+_CHARSETS: Final = _charset_table()
+_NOT_IN_NAMES = str.maketrans("", "", "-_. \t\"'")
+
+
+def codec(charset: str) -> str | None:
+    """
+    Python's name for a charset, or None if it is not known here.
+
+    "iso-8859-1" and the like are read as the larger sets that mailers mean by them.
+    """
+    if len(charset) > 60:
+        return None
+    return _CHARSETS.get(charset.translate(_NOT_IN_NAMES).lower())
+
+
+def decode(raw: bytes, charset: str = "") -> str:
+    """
+    The text of `raw`.  With no charset, an unknown one, or ASCII that is not: UTF-8 if it is
+    that, else windows-1252.  Never raises; what cannot be read becomes U+FFFD.
+    """
+    name = codec(charset) if charset else None
+    if name is None or name == "ascii":
+        try:
+            return raw.decode("utf-8")
+        except UnicodeDecodeError:
+            return raw.decode("cp1252", "replace")
+    try:
+        return raw.decode(name, "replace")
+    except (UnicodeError, ValueError, LookupError):
+        return raw.decode("utf-8", "replace")
+
+
+# Transfer encodings
+
+_BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_NOT_BASE64 = bytes(set(range(256)) - set(_BASE64))
+
+
+def from_base64(raw: bytes) -> bytes:
+    """
+    The octets of base64 text: foreign characters are passed over (RFC 2045 §6.8), padding
+    may be missing, an odd character at the end is dropped.  Never raises.
+    """
+    kept = raw.translate(None, _NOT_BASE64)
+    over = len(kept) % 4
+    if over == 1:
+        kept = kept[:-1]
+    elif over:
+        kept += b"=="[: 4 - over]
+    try:
+        return a2b_base64(kept)
+    except BinasciiError:  # pragma: no cover - nothing that is left can be wrong
+        return b""
+
+
+# Encoded words
+
+# The text may hold spaces, against RFC 2047 §2: many mailers put them there.
+_ENCODED_WORD = re.compile(rb"=\?([^?\s]{1,80})\?([bBqQ])\?([^?]*)\?=")
+
+
+def decode_words(raw: bytes) -> str:
+    """
+    The text of an unstructured field, or of a phrase, for people and for SEARCH.
+
+    Adjacent encoded words are joined (RFC 2047 §6.2), also where a mailer cut a character
+    in two.  Octets outside encoded words are read as UTF-8 (RFC 6532) or windows-1252.
+    """
+    if b"=?" not in raw:
+        return decode(raw)
+    pieces: list[str] = []
+    pending, pending_charset = b"", ""
+    position = 0
+    for word in _ENCODED_WORD.finditer(raw):
+        between = raw[position : word.start()]
+        position = word.end()
+        # RFC 2231 §5: a language may follow the charset.
+        charset = word[1].partition(b"*")[0].decode("latin-1").lower()
+        octets = from_base64(word[3]) if word[2] in b"bB" else a2b_qp(word[3], header=True)
+        if pending_charset and charset == pending_charset and not between.strip():
+            pending += octets
+            continue
+        if pending_charset:
+            pieces.append(decode(pending, pending_charset))
+            if between.strip():
+                pieces.append(decode(between))
+        elif between:
+            pieces.append(decode(between))
+        pending, pending_charset = octets, charset
+    if pending_charset:
+        pieces.append(decode(pending, pending_charset))
+    pieces.append(decode(raw[position:]))
+    return "".join(pieces)
+
+
+# Parameters
+
+#: Names of parameters longer than this are passed over.
+LONGEST_NAME: Final = 100
+
+# Each alternative eats at least one octet and none gives back what it took: linear.
+_PARAMETER = re.compile(
+    rb"""
+    ;? [ \t\r\n]*+
+    (?: \( (?:[^()\\]|\\.)*+ \)? [ \t\r\n]*+ )*+          # comments, one level
+    ([^\s=;()"]++)? [ \t\r\n]*+
+    (?: = [ \t\r\n]*+
+        (?: "([^"\\]*+(?:\\.[^"\\]*+)*+)(?:"|\\?\Z)        # unclosed: to the end
+          | ([^;\s"]*+(?:[ \t]++[^;\s"(]++)*+)               # words without quotes, not a comment
+        )
+    )?+
+    [^;]*+
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
+
+
+def parse_parameters(value: bytes, most: int = 100) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    """
+    A field such as Content-Type or Content-Disposition in its pieces.
+
+    Args:
+        value: unfolded.
+        most: further parameters are left out.
+
+    Returns:
+        what stands before the first ";", without comments and surrounding space; and the
+        parameters in order, names in lower case, values without quoting.  Of parameters with the
+        same name all are returned.
+    """
+    head, semicolon, rest = value.partition(b";")
+    if b"(" in head:
+        head, rest = _without_comments(value)
+        semicolon = rest
+    head = head.strip()
+    found: list[tuple[bytes, bytes]] = []
+    if not semicolon:
+        return head, found
+    position, end = 0, len(rest)
+    while position < end and len(found) < most:
+        match = _PARAMETER.match(rest, position)
+        if match is None or match.end() == position:  # pragma: no cover - it matches anything
+            break
+        position = match.end()
+        name, quoted, token = match.groups()
+        if name is None or len(name) > LONGEST_NAME:
+            continue
+        if quoted is not None:
+            found.append((name.lower(), _ESCAPED.sub(rb"\1", quoted) if b"\\" in quoted else quoted))
+        elif token is not None:
+            found.append((name.lower(), token))
+    return head, found
+
+
+def _without_comments(value: bytes) -> tuple[bytes, bytes]:
+    """The text before the first ";" that no comment holds, comments taken out, and the rest."""
+    kept: list[bytes] = []
+    depth = start = 0
+    for mark in re.finditer(rb"\\.|[();]", value, re.DOTALL):
+        sign = mark[0]
+        if sign == b"(":
+            if not depth:
+                kept.append(value[start : mark.start()])
+            depth += 1
+        elif sign == b")" and depth:
+            depth -= 1
+            start = mark.end()
+        elif sign == b";" and not depth:
+            kept.append(value[start : mark.start()])
+            return b"".join(kept), value[mark.end() :]
+    if not depth:
+        kept.append(value[start:])
+    return b"".join(kept), b""
+
+
+_SECTION = re.compile(rb"([^*]+)(?:\*([0-9]{1,4}))?(\*)?")
+
+
+def joined_parameters(parameters: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """
+    Parameters as text, RFC 2231 continuations joined and charsets decoded.
+
+    Of parameters with the same name the first counts; one in RFC 2231 form counts more than
+    a plain one.  Encoded words in a value, which RFC 2047 §5 forbids and mailers send, are decoded.
+    """
+    plain: dict[str, str] = {}
+    split: dict[str, dict[int, tuple[bool, bytes]]] = {}
+    for raw_name, value in parameters:
+        name, number, extended = raw_name, None, None
+        if b"*" in raw_name:
+            match = _SECTION.fullmatch(raw_name)
+            if match is not None:
+                name, number, extended = match.groups()
+        text = name.decode("latin-1").lower()
+        if number is None and extended is None:
+            plain.setdefault(text, decode_words(value))
+        else:
+            split.setdefault(text, {}).setdefault(int(number or 0), (extended is not None, value))
+    for name_text, sections in split.items():
+        # RFC 2231 §3: the sections count from 0 without gaps.
+        if 0 not in sections:
+            continue
+        octets: list[bytes] = []
+        charset = ""
+        for index in range(len(sections)):
+            if index not in sections:
+                break
+            is_encoded, value = sections[index]
+            if is_encoded and not index and value.count(b"'") >= 2:
+                name, _, value = value.split(b"'", 2)
+                charset = name.decode("latin-1")
+            octets.append(unquote_to_bytes(value) if is_encoded else value)
+        plain[name_text] = decode(b"".join(octets), charset)
+    return plain
