@@ -1,0 +1,426 @@
+"""Sequence numbers and news: what a client believes is what it was told."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred, succeed
+from twisted.trial.unittest import SynchronousTestCase
+
+from mailplat.imap.view import MailboxView, Selected, SequenceError, Views
+from mailplat.interfaces import NewMessage
+from mailplat.storage.memory import MemoryStore
+from mailplat.uids import EVERYTHING, UIDSet
+from mailplat.values import Changes, Columns, FlagChange, flag_names
+
+
+class Spooled:
+    """As much of ISpooledMessage as the memory store looks at."""
+
+    outline = b""
+
+    def __init__(self, data=b"Subject: x\r\n\r\nhello\r\n"):
+        self.data = data
+        self.size = len(data)
+
+
+def now(awaitable):
+    """The result of something that does not wait."""
+    result = []
+    Deferred.fromCoroutine(awaitable).addBoth(result.append) if hasattr(awaitable, "send") else (
+        awaitable.addBoth(result.append)
+    )
+    if hasattr(result[0], "raiseException"):
+        result[0].raiseException()
+    return result[0]
+
+
+def make_mailbox(count=0, flags=frozenset()):
+    store = MemoryStore()
+    now(store.create_account("a@example.test"))
+    mailbox = now(now(store.account("a@example.test")).open("INBOX"))
+    add(mailbox, count, flags)
+    return mailbox
+
+
+def add(mailbox, count, flags=frozenset()):
+    if count:
+        now(mailbox.append([NewMessage(Spooled(), b"", frozenset(flags), 0)] * count))
+
+
+def select(mailbox_or_view, read_only=False, wake=lambda: None):
+    view = mailbox_or_view
+    if not isinstance(view, MailboxView):
+        view = MailboxView(view)
+    now(view.refresh())
+    selected = Selected(view, read_only, wake)
+    now(selected.catch_up())
+    return selected
+
+
+class ViewTests(SynchronousTestCase):
+    def test_numbers_without_lag(self):
+        selected = select(make_mailbox(5))
+        self.assertEqual(selected.exists, 5)
+        self.assertEqual([selected.uid_at(n) for n in range(1, 6)], [1, 2, 3, 4, 5])
+        self.assertEqual(selected.from_numbers(UIDSet(((2, 4),))), UIDSet(((2, 4),)))
+        self.assertEqual(selected.star, 5)
+
+    def test_numbers_that_do_not_exist(self):
+        selected = select(make_mailbox(2))
+        with self.assertRaises(SequenceError):
+            selected.from_numbers(UIDSet(((1, 3),)))
+        self.assertEqual(selected.from_numbers(UIDSet(((1, 3),)), lenient=True), UIDSet(((1, 2),)))
+
+    def test_an_empty_mailbox(self):
+        selected = select(make_mailbox())
+        self.assertEqual((selected.exists, selected.star, selected.first_unseen()), (0, 0, 0))
+        self.assertEqual(list(selected.pieces(EVERYTHING, 10)), [])
+
+    def test_lagging_numbers_stay(self):
+        mailbox = make_mailbox(6)
+        selected = select(mailbox)
+        now(mailbox.expunge(UIDSet.of([2, 3, 5]), deleted_only=False))
+        now(selected.catch_up())
+        self.assertEqual(selected.exists, 6)
+        self.assertEqual([selected.uid_at(n) for n in range(1, 7)], [1, 2, 3, 4, 5, 6])
+        self.assertEqual([selected.number_of(uid) for uid in (1, 4, 6)], [1, 4, 6])
+        self.assertEqual(selected.to_numbers(EVERYTHING), UIDSet.of([1, 4, 6]))
+        [rows] = selected.pieces(EVERYTHING, 10)
+        self.assertEqual((list(rows.numbers), list(rows.columns.uids)), ([1, 4, 6], [1, 4, 6]))
+        self.assertTrue(selected.lagging(UIDSet.of([5])))
+        self.assertFalse(selected.lagging(UIDSet.of([4])))
+        # Not during FETCH, STORE or SEARCH (RFC 3501 §7.4.1)
+        self.assertEqual(list(selected.news(False).expunged), [])
+        self.assertEqual(list(selected.news(True).expunged), [5, 3, 2])
+        self.assertEqual(selected.exists, 3)
+
+    def test_new_messages_have_no_number_until_told(self):
+        mailbox = make_mailbox(2)
+        selected = select(mailbox)
+        add(mailbox, 2)
+        now(selected.catch_up())
+        self.assertEqual(selected.exists, 2)
+        self.assertEqual(selected.known(EVERYTHING), UIDSet(((1, 2),)))
+        [rows] = selected.pieces(EVERYTHING, 10)
+        self.assertEqual(list(rows.columns.uids), [1, 2])
+        news = selected.news(False)
+        self.assertEqual((news.exists, selected.exists), (4, 4))
+
+    def test_appended_and_expunged_untold(self):
+        mailbox = make_mailbox(1)
+        selected = select(mailbox)
+        add(mailbox, 1)
+        now(selected.catch_up())
+        now(mailbox.expunge(UIDSet.of([2]), deleted_only=False))
+        now(selected.catch_up())
+        news = selected.news(True)
+        self.assertEqual((list(news.expunged), news.exists), ([], None))
+
+    def test_exists_counts_those_not_yet_expunged_for_the_client(self):
+        mailbox = make_mailbox(3)
+        selected = select(mailbox)
+        now(mailbox.expunge(UIDSet.of([1]), deleted_only=False))
+        add(mailbox, 1)
+        now(selected.catch_up())
+        self.assertEqual(selected.news(False).exists, 4)
+        self.assertEqual(list(selected.news(True).expunged), [1])
+        self.assertEqual(selected.exists, 3)
+
+    def test_pieces_are_looked_up_when_asked_for(self):
+        mailbox = make_mailbox(10)
+        selected = select(mailbox)
+        pieces = selected.pieces(UIDSet(((2, 9),)), 3)
+        self.assertEqual(list(next(pieces).columns.uids), [2, 3, 4])
+        now(mailbox.expunge(UIDSet.of([1, 6]), deleted_only=False))
+        now(selected.catch_up())
+        rows = next(pieces)
+        self.assertEqual((list(rows.columns.uids), list(rows.numbers)), ([5, 7, 8], [5, 7, 8]))
+        self.assertEqual([list(rows.columns.uids) for rows in pieces], [[9]])
+
+    def test_pieces_gather_scattered_runs(self):
+        selected = select(make_mailbox(20))
+        pieces = list(selected.pieces(UIDSet.of(range(1, 20, 2)), 4))
+        self.assertEqual([list(rows.numbers) for rows in pieces], [[1, 3, 5, 7], [9, 11, 13, 15], [17, 19]])
+        self.assertEqual(
+            [list(rows.columns.uids) for rows in pieces], [list(rows.numbers) for rows in pieces]
+        )
+
+    def test_many_runs_are_dropped(self):
+        mailbox = make_mailbox(200)
+        selected = select(mailbox)
+        now(mailbox.set_flags(EVERYTHING, FlagChange(frozenset({"kept"}))))
+        now(mailbox.expunge(UIDSet.of(range(1, 200, 2)), deleted_only=False))
+        now(selected.catch_up())
+        now(selected.view.refresh())
+        self.assertEqual(list(selected.view.columns.uids), list(range(2, 201, 2)))
+        self.assertEqual(set(selected.view.columns.flags), {32})
+        self.assertEqual(selected.news(True).expunged[0], 199)
+
+    def test_flags_of_others_are_pending_until_told(self):
+        mailbox = make_mailbox(3)
+        selected = select(mailbox)
+        now(mailbox.set_flags(UIDSet.of([2]), FlagChange(frozenset({"\\Seen"}))))
+        now(selected.catch_up())
+        [rows] = selected.pieces(UIDSet.of([2]), 10)
+        now(mailbox.set_flags(UIDSet.of([2]), FlagChange(frozenset({"\\Flagged"}))))
+        now(selected.catch_up())
+        selected.told(rows.columns)
+        self.assertEqual(selected.pending, UIDSet.of([2]))
+        [rows] = selected.pieces(UIDSet.of([2]), 10)
+        selected.told(rows.columns)
+        self.assertFalse(selected.has_news)
+
+    def test_scattered_changes(self):
+        mailbox = make_mailbox(9)
+        selected = select(mailbox)
+        now(mailbox.set_flags(UIDSet.of([2, 5, 9]), FlagChange(frozenset({"\\Seen"}))))
+        now(selected.catch_up())
+        self.assertEqual(list(selected.view.columns.flags), [0, 1, 0, 0, 1, 0, 0, 0, 1])
+        self.assertEqual(selected.news(False).changed, UIDSet.of([2, 5, 9]))
+
+    def test_keywords_past_the_word(self):
+        mailbox = make_mailbox(2)
+        selected = select(mailbox)
+        names = [f"k{n}" for n in range(70)]
+        now(mailbox.set_flags(UIDSet.of([1]), FlagChange(frozenset(names))))
+        now(selected.catch_up())
+        [rows] = selected.pieces(EVERYTHING, 10)
+        self.assertEqual(set(flag_names(rows.columns.word(0), mailbox.keywords)), set(names))
+        self.assertTrue(selected.news(False).keywords)
+        self.assertFalse(selected.news(False).keywords)
+        now(mailbox.set_flags(UIDSet.of([1]), FlagChange(frozenset(), replace=True)))
+        now(selected.catch_up())
+        [rows] = selected.pieces(EVERYTHING, 10)
+        self.assertEqual(rows.columns.word(0), 0)
+
+    def test_first_unseen(self):
+        mailbox = make_mailbox(20_000, {"\\Seen"})
+        selected = select(mailbox)
+        self.assertEqual(selected.first_unseen(), 0)
+        now(mailbox.set_flags(UIDSet.of([12_345]), FlagChange(remove=frozenset({"\\Seen"}))))
+        now(mailbox.expunge(UIDSet.of([7]), deleted_only=False))
+        now(selected.catch_up())
+        self.assertEqual(selected.first_unseen(), 12_345)
+        selected.news(True)
+        self.assertEqual(selected.first_unseen(), 12_344)
+
+    def test_recent_is_claimed_once(self):
+        mailbox = make_mailbox(2)
+        first = select(mailbox)
+        second = select(first.view)
+        self.assertEqual((first.count_recent(), second.count_recent()), (2, 0))
+        add(mailbox, 1)
+        now(second.catch_up())
+        now(first.catch_up())
+        self.assertEqual((second.news(True).recent, first.news(True).recent), (1, 2))
+        now(mailbox.expunge(UIDSet.of([1]), deleted_only=False))
+        now(first.catch_up())
+        self.assertEqual(first.news(True).recent, 1)
+
+    def test_examine_leaves_recent_alone(self):
+        mailbox = make_mailbox(2)
+        self.assertEqual(select(mailbox, read_only=True).count_recent(), 0)
+        self.assertEqual(select(mailbox).count_recent(), 2)
+
+    def test_a_closed_session_hears_nothing(self):
+        mailbox = make_mailbox(1)
+        woken = []
+        selected = select(mailbox, wake=lambda: woken.append(1))
+        add(mailbox, 1)
+        self.assertEqual(woken, [1])
+        selected.close()
+        selected.close()
+        add(mailbox, 1)
+        self.assertEqual(woken, [1])
+
+
+class SlowMailbox:
+    """A mailbox whose answers the test gives."""
+
+    name = "INBOX"
+    keywords = ()
+
+    def __init__(self):
+        self.asked = []
+        self.hints = []
+
+    def changes(self, since):
+        answer = Deferred()
+        self.asked.append((since, answer))
+        return answer
+
+    def columns(self, uids):
+        return succeed(self.rows)
+
+    def watch(self, hint):
+        self.hints.append(hint)
+        return lambda: self.hints.remove(hint) if hint in self.hints else None
+
+
+def rows(*uids, modseq=1):
+    return Columns.of((uid, 0, modseq, 10, 0) for uid in uids)
+
+
+class RefreshTests(SynchronousTestCase):
+    def setUp(self):
+        self.mailbox = SlowMailbox()
+        self.view = MailboxView(self.mailbox)
+
+    def test_those_who_ask_meanwhile_share_the_next_call(self):
+        first, second, third = (self.view.refresh() for _ in range(3))
+        self.assertEqual(len(self.mailbox.asked), 1)
+        self.mailbox.asked[0][1].callback(Changes(3, rows(1, 2)))
+        self.successResultOf(first)
+        # The second came after the first call left: it may know of something newer.
+        self.assertNoResult(second)
+        self.assertEqual([since for since, _ in self.mailbox.asked], [0, 3])
+        self.mailbox.asked[1][1].callback(Changes(3, rows()))
+        self.successResultOf(second)
+        self.successResultOf(third)
+
+    def test_following_without_a_hint_asks_nothing(self):
+        waiting = self.view.refresh()
+        self.mailbox.asked[0][1].callback(Changes(1, rows(1)))
+        self.successResultOf(waiting)
+        now(self.view.follow())
+        self.assertEqual(len(self.mailbox.asked), 1)
+        self.mailbox.hints[0]()
+        Deferred.fromCoroutine(self.view.follow())
+        self.assertEqual(len(self.mailbox.asked), 2)
+
+    def test_a_failure_reaches_those_who_wait_and_passes(self):
+        first = self.view.refresh()
+        self.mailbox.asked[0][1].errback(OSError("disk"))
+        self.failureResultOf(first, OSError)
+        again = self.view.refresh()
+        self.mailbox.asked[1][1].callback(Changes(1, rows(1)))
+        self.successResultOf(again)
+        self.assertEqual(len(self.view), 1)
+
+    def test_a_store_that_cannot_tell_what_vanished(self):
+        waiting = self.view.refresh()
+        self.mailbox.asked[0][1].callback(Changes(5, rows(1, 2, 3), None))
+        self.successResultOf(waiting)
+        selected = Selected(self.view, True, lambda: None)
+        self.mailbox.rows = rows(1, 3, 4)
+        waiting = self.view.refresh()
+        self.mailbox.asked[1][1].callback(Changes(6, rows(4), None))
+        self.successResultOf(waiting)
+        news = selected.news(True)
+        self.assertEqual((list(news.expunged), news.exists), ([2], 3))
+
+
+class ViewsTests(SynchronousTestCase):
+    def test_one_view_for_a_mailbox(self):
+        views, mailbox = Views(), make_mailbox(1)
+        self.assertIs(views.of(mailbox), views.of(mailbox))
+
+    def test_idle_views_are_bounded_by_their_octets(self):
+        views = Views(most_idle=3 * 17 * 1024)
+        mailboxes = [make_mailbox(20) for _ in range(5)]
+        for mailbox in mailboxes:
+            view = views.of(mailbox)
+            now(view.refresh())
+            views.release(view)
+        self.assertEqual(len(views), 3)
+        self.assertEqual(len(views.of(mailboxes[-1])), 20)
+        self.assertEqual(len(views.of(mailboxes[0])), 0)
+
+    def test_views_in_use_stay(self):
+        views, mailbox = Views(most_idle=0), make_mailbox(1)
+        view = views.of(mailbox)
+        selected = select(view)
+        views.release(view)
+        self.assertIs(views.of(mailbox), view)
+        selected.close()
+        views.release(view)
+        self.assertEqual(len(views), 0)
+        self.assertIsNot(views.of(mailbox), view)
+
+
+class Client:
+    """A naive client: it knows what it was told and nothing else."""
+
+    def __init__(self, selected):
+        self.selected = selected
+        self.uids = list(selected.view.columns.uids)
+        self.flags = dict(zip(self.uids, selected.view.columns.flags, strict=True))
+
+    def hear(self, expunges):
+        now(self.selected.catch_up())
+        news = self.selected.news(expunges)
+        for number in news.expunged:
+            del self.uids[number - 1]
+        if news.exists is not None:
+            assert news.exists >= len(self.uids)
+            self.uids += [None] * (news.exists - len(self.uids))
+        for piece in self.selected.pieces(news.changed, 3):
+            self.learn(piece)
+        assert self.selected.exists == len(self.uids)
+
+    def fetch(self):
+        for piece in self.selected.pieces(EVERYTHING, 3):
+            self.learn(piece)
+            self.selected.told(piece.columns)
+
+    def learn(self, piece):
+        for number, (uid, word, *_) in zip(piece.numbers, piece.columns.rows(), strict=True):
+            assert self.uids[number - 1] in (None, uid), (number, uid, self.uids)
+            self.uids[number - 1] = uid
+            self.flags[uid] = word
+
+
+STEPS = st.one_of(
+    st.tuples(st.just("append"), st.integers(1, 3)),
+    st.tuples(st.just("expunge"), st.sets(st.integers(1, 20), max_size=5)),
+    st.tuples(st.just("flags"), st.sets(st.integers(1, 20), max_size=5), st.sampled_from(["\\Seen", "new"])),
+    st.tuples(st.just("hear"), st.integers(0, 1), st.booleans()),
+    st.tuples(st.just("fetch"), st.integers(0, 1)),
+    st.tuples(st.just("glance"), st.integers(0, 1)),
+)
+
+
+class BeliefTests(SynchronousTestCase):
+    @settings(max_examples=200, deadline=None)
+    @given(st.integers(0, 6), st.lists(STEPS, max_size=25))
+    def test_two_clients_believe_what_is_so(self, count, steps):
+        mailbox = make_mailbox(count)
+        view = MailboxView(mailbox)
+        clients = [Client(select(view)), Client(select(view))]
+        for step, *arguments in steps:
+            if step == "append":
+                add(mailbox, *arguments)
+            elif step == "expunge":
+                now(mailbox.expunge(UIDSet.of(*arguments), deleted_only=False))
+            elif step == "flags":
+                uids, flag = arguments
+                now(mailbox.set_flags(UIDSet.of(uids), FlagChange(frozenset({flag}))))
+            elif step == "hear":
+                which, expunges = arguments
+                clients[which].hear(expunges)
+            elif step == "fetch":
+                clients[arguments[0]].fetch()
+            else:
+                # The view moves on and the client hears nothing.
+                now(clients[arguments[0]].selected.catch_up())
+            for client in clients:
+                believed = client.uids
+                found = [client.selected.uid_at(n) for n in range(1, len(believed) + 1)]
+                self.assertEqual(
+                    [b for b in believed if b is not None],
+                    [f for b, f in zip(believed, found, strict=True) if b is not None],
+                )
+                present = client.selected.to_numbers(EVERYTHING)
+                self.assertEqual(
+                    [found[n - 1] for n in present],
+                    [u for u in view.columns.uids if u <= client.selected.last],
+                )
+        for client in clients:
+            client.hear(True)
+            client.fetch()
+            truth = now(mailbox.columns(EVERYTHING))
+            self.assertEqual(client.uids, list(truth.uids))
+            self.assertEqual([client.flags[uid] for uid in client.uids], list(truth.flags))
+            self.assertFalse(client.selected.has_news)
+            self.assertEqual(view.columns.modseqs, truth.modseqs)
