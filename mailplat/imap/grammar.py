@@ -274,6 +274,15 @@ class Cursor:
         return decode_mailbox(found[0])
 
 
+_LEADING_TAG_RE = re.compile(rb"(%b)(?=[ \r\n]|\Z)" % _TAG_RE.pattern)
+
+
+def leading_tag(text: bytes) -> bytes:
+    """The tag at the beginning of whatever was received, or b"*" if there is none."""
+    found = _LEADING_TAG_RE.match(text)
+    return found[1] if found else b"*"
+
+
 _EPOCH = date(1970, 1, 1).toordinal()
 
 
