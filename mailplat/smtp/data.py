@@ -1,0 +1,177 @@
+"""
+The content of a message as SMTP carries it: after DATA, and in chunks (BDAT).
+
+DATA (RFC 5321 §4.5.2) ends at CR LF "." CR LF and at nothing else, and lines carry a "."
+more where they begin with one.  BDAT (RFC 3030 §2) counts octets.  In both, CR and LF
+may occur only together (RFC 5321 §2.3.8): whoever takes a lone one for the end of a line
+sees other lines than we do, and that is how a second message is smuggled past a check.
+A message with a lone CR or LF is therefore refused as a whole, at its real end.
+
+Both readers work on blocks as they came from the network, with a few searches at C speed
+a block and no loop over lines; how the bytes were cut into blocks never changes the
+result.  Pieces of a message that turns out bad may have been handed out before: the
+caller forgets them when the end comes with a `Fault`.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+_END = b"\r\n.\r\n"
+_DOT = b"\r\n."
+
+# A block has no lone CR or LF if and only if the positions of its CRs, moved on by one,
+# are those of its LFs.
+_ONLY_CR = bytes(1 if octet == 13 else 0 for octet in range(256))
+_ONLY_LF = bytes(1 if octet == 10 else 0 for octet in range(256))
+
+
+class Fault(Enum):
+    """Why a message is refused at its end; the value may be shown to the peer."""
+
+    LONE_LINE_BREAK = "Message contains a CR or LF that is not part of CR LF"
+    TOO_LARGE = "Message too large"
+
+
+def has_lone_line_break(block: bytes) -> bool:
+    """A CR without LF after it, or an LF without CR before it, the ends of `block` included."""
+    if not block:
+        return False
+    return (
+        block[0] == 10
+        or block[-1] == 13
+        or block.translate(_ONLY_CR)[:-1] != block.translate(_ONLY_LF)[1:]
+    )
+
+
+class _Reader:
+    """
+    What both readers keep.
+
+    Attributes:
+        size: octets of the message so far, as they will be stored.
+        fault: what is wrong with it, None so far.  A lone line break outdoes the size,
+            wherever the two were met.
+        silent: hand out no more pieces; the rest is only read to find its end.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.size = 0
+        self.fault: Fault | None = None
+        self.silent = False
+        self._limit = limit
+
+    @property
+    def quiet(self) -> bool:
+        """No more pieces will be handed out."""
+        return self.silent or self.fault is not None
+
+    def _check(self, block: bytes) -> None:
+        if self.fault is not Fault.LONE_LINE_BREAK and has_lone_line_break(block):
+            self.fault = Fault.LONE_LINE_BREAK
+
+    def _count(self, piece: bytes) -> bytes:
+        self.size += len(piece)
+        if self.size > self._limit and self.fault is None:
+            self.fault = Fault.TOO_LARGE
+        return b"" if self.quiet else piece
+
+
+class DataReader(_Reader):
+    """
+    Reads one message after DATA.
+
+    Args:
+        limit: the most octets of a message, without the dots added for transport.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        # What may be the beginning of the end is held back.  A message that is only
+        # "." CR LF is empty: the line break before its dot is the one after DATA, so
+        # reading begins with that one held, to be left out of the first piece.
+        self._held = b"\r\n"
+        self._left_out = 2
+
+    def feed(self, block: bytes) -> tuple[bytes, int]:
+        """
+        Take bytes.
+
+        Returns:
+            a piece of the message (may be empty), and how many octets of `block` come
+            after the end of the message, or -1 if the end is yet to come.
+        """
+        if self._held:
+            block = self._held + block
+        after = -1
+        # Most blocks have dots; few have one at the beginning of a line.
+        dot = block.find(_DOT)
+        end = block.find(_END, dot) if dot >= 0 else -1
+        if end >= 0:
+            cut = end + 2
+            after = len(block) - end - 5
+        else:
+            cut = len(block) - _begun(block)
+        self._held = b"" if end >= 0 else block[cut:]
+        piece = block[:cut]
+        self._check(piece)
+        if 0 <= dot < cut - 2:
+            piece = piece.replace(_DOT, b"\r\n")
+        if self._left_out and piece:
+            piece = piece[self._left_out :]
+            self._left_out = 0
+        return self._count(piece), after
+
+
+def _begun(block: bytes) -> int:
+    # How many octets at the end of `block` may be the beginning of the end of the data.
+    if block.endswith(b"\n"):
+        return 2 if block.endswith(b"\r\n") else 0
+    if block.endswith(b"\r"):
+        return 4 if block.endswith(b"\r\n.\r") else 1
+    return 3 if block.endswith(b"\r\n.") else 0
+
+
+class ChunkReader(_Reader):
+    """
+    Reads one message that comes in chunks, any number of them one after the other.
+
+    Args:
+        limit: the most octets of a message.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self._held = b""
+        self._left = 0
+        self._last = False
+
+    def begin(self, size: int, last: bool) -> None:
+        """A chunk of `size` octets follows; `feed` must be called at least once for it."""
+        self._left = size
+        self._last = last
+        # Known already, so that nothing of a chunk that cannot fit is handed out.
+        if self.size + len(self._held) + size > self._limit and self.fault is None:
+            self.fault = Fault.TOO_LARGE
+
+    def feed(self, block: bytes) -> tuple[bytes, int]:
+        """
+        Take bytes.
+
+        Returns:
+            a piece of the message (may be empty), and how many octets of `block` come
+            after the chunk, or -1 if the chunk goes on.
+        """
+        after = len(block) - self._left
+        if after > 0:
+            block = block[: self._left]
+        self._left -= len(block)
+        if self._held:
+            block = self._held + block
+            self._held = b""
+        # A line break may be cut by the edge of a chunk as well as by that of a block.
+        if block.endswith(b"\r") and not (self._last and after >= 0):
+            block = block[:-1]
+            self._held = b"\r"
+        self._check(block)
+        return self._count(block), max(after, -1)
