@@ -130,6 +130,12 @@ class InvalidName(PermanentError):
     default = "Invalid name"
 
 
+class InvalidPassword(PermanentError):
+    """A password that nobody could log in with: empty, too long, or with control characters."""
+
+    default = "Invalid password"
+
+
 class NotPermitted(PermanentError):
     default = "Not permitted"
 
