@@ -155,7 +155,7 @@ def decode(raw: bytes, charset: str = "") -> str:
 # Transfer encodings
 
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-_NOT_BASE64 = bytes(set(range(256)) - set(_BASE64))
+NOT_BASE64: Final = bytes(set(range(256)) - set(_BASE64))
 
 
 def from_base64(raw: bytes) -> bytes:
@@ -163,7 +163,7 @@ def from_base64(raw: bytes) -> bytes:
     The octets of base64 text: foreign characters are passed over (RFC 2045 §6.8), padding
     may be missing, an odd character at the end is dropped.  Never raises.
     """
-    kept = raw.translate(None, _NOT_BASE64)
+    kept = raw.translate(None, NOT_BASE64)
     over = len(kept) % 4
     if over == 1:
         kept = kept[:-1]
@@ -173,6 +173,11 @@ def from_base64(raw: bytes) -> bytes:
         return a2b_base64(kept)
     except BinasciiError:  # pragma: no cover - nothing that is left can be wrong
         return b""
+
+
+def from_quoted_printable(raw: bytes) -> bytes:
+    """The octets of quoted-printable text (RFC 2045 §6.7); what is no escape stays.  Never raises."""
+    return a2b_qp(raw)
 
 
 # Encoded words

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 #: The first octet of a record.  Another one means: scan the body again.
 VERSION = 1
 
-# version, header size, size, lines, then the lengths of ENVELOPE, BODY and BODYSTRUCTURE.
-_HEAD = struct.Struct(">BIQIIII")
+# version, header size, size, then the lengths of ENVELOPE, BODY and BODYSTRUCTURE.
+_HEAD = struct.Struct(">BIQIII")
 
 # kind, number of children, header start, body start, body end, lines, then the lengths of
 # type, subtype, encoding, charset, and the number of parameters.
@@ -49,7 +49,7 @@ class Part:
         header_start: where the part's header starts.
         body_start: where its body starts, after the blank line.
         body_end: where its body ends, before the line end that belongs to a boundary.
-        lines: line ends in the body.
+        lines: line ends in the body of a text part or a message/rfc822; 0 for others.
         children: of a multipart, in order, at least one.
         message: the message in a message/rfc822.
     """
@@ -73,7 +73,6 @@ class Outline:
     Attributes:
         header_size: octets of the message's header, the blank line included.
         size: octets of the body as stored (header and text, without any prefix).
-        lines: line ends in the whole.
         envelope: ENVELOPE as IMAP sends it, in parentheses (RFC 3501 §7.4.2).
         body: BODY, without extension data.
         bodystructure: BODYSTRUCTURE.
@@ -82,11 +81,15 @@ class Outline:
 
     header_size: int
     size: int
-    lines: int
     envelope: bytes
     body: bytes
     bodystructure: bytes
     root: Part
+
+    @property
+    def lines(self) -> int:
+        """Line ends in the text, 0 if the message is multipart."""
+        return self.root.lines
 
     def to_bytes(self) -> bytes:
         """The record to keep beside the body."""
@@ -94,7 +97,6 @@ class Outline:
             VERSION,
             self.header_size,
             self.size,
-            self.lines,
             len(self.envelope),
             len(self.body),
             len(self.bodystructure),
@@ -113,7 +115,7 @@ class Outline:
         Raises:
             BadRecord: another version, or damaged.
         """
-        _, header_size, size, lines, envelope, body, structure = _head(record)
+        _, header_size, size, envelope, body, structure = _head(record)
         start = _HEAD.size
         middle = start + envelope
         end = middle + body
@@ -121,7 +123,6 @@ class Outline:
         return cls(
             header_size,
             size,
-            lines,
             record[start:middle],
             record[middle:end],
             record[end:tree],
@@ -132,21 +133,21 @@ class Outline:
 def rendered_envelope(record: bytes) -> bytes:
     """ENVELOPE, straight from the record.  Raises BadRecord."""
     head = _head(record)
-    return record[_HEAD.size : _HEAD.size + head[4]]
+    return record[_HEAD.size : _HEAD.size + head[3]]
 
 
 def rendered_body(record: bytes) -> bytes:
     """BODY, straight from the record.  Raises BadRecord."""
     head = _head(record)
-    start = _HEAD.size + head[4]
-    return record[start : start + head[5]]
+    start = _HEAD.size + head[3]
+    return record[start : start + head[4]]
 
 
 def rendered_bodystructure(record: bytes) -> bytes:
     """BODYSTRUCTURE, straight from the record.  Raises BadRecord."""
     head = _head(record)
-    start = _HEAD.size + head[4] + head[5]
-    return record[start : start + head[6]]
+    start = _HEAD.size + head[3] + head[4]
+    return record[start : start + head[5]]
 
 
 def header_size(record: bytes) -> int:
@@ -159,7 +160,7 @@ def _head(record: bytes) -> tuple[int, ...]:
     if len(record) < _HEAD.size or record[0] != VERSION:
         raise BadRecord("not an outline of this version")
     head = _HEAD.unpack_from(record)
-    if _HEAD.size + head[4] + head[5] + head[6] > len(record):
+    if _HEAD.size + head[3] + head[4] + head[5] > len(record):
         raise BadRecord("an outline that was cut off")
     return head
 

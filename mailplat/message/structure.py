@@ -98,6 +98,7 @@ class _Open:
         "boundary",
         "charset",
         "children",
+        "counts",
         "default",
         "described",
         "encoding",
@@ -120,6 +121,7 @@ class _Open:
         self.kind = _LEAF
         self.body_start = header_start
         self.lines = 0  # line ends before the body
+        self.counts = False  # its lines are asked for
         self.type = "application"
         self.subtype = "octet-stream"
         self.parameters: tuple[tuple[bytes, bytes], ...] = ()
@@ -141,7 +143,8 @@ class Scanner:
         self._longest = limits.boundary + _SLACK
         self._tail = b""  # the start of a line not yet decided on
         self._offset = 0  # octets taken, the tail not counted
-        self._lines = 0  # line ends in them
+        self._lines = 0  # line ends in those that were taken while counting
+        self._counting = 0  # open parts whose lines are asked for; counting costs as much as searching
         self._before = b""  # the last two of them
         self._at_line_start = True
         self._in_header = True
@@ -177,7 +180,6 @@ class Scanner:
         return Outline(
             self._header_size,
             self._offset,
-            self._lines,
             self._envelope,
             b"".join(self._body),
             b"".join(self._structure),
@@ -189,7 +191,8 @@ class Scanner:
     def _take(self, data: bytes, start: int, end: int) -> None:
         """Count what lies between two places of `data`."""
         self._offset += end - start
-        self._lines += data.count(b"\n", start, end)
+        if self._counting:
+            self._lines += data.count(b"\n", start, end)
 
     def _scan(self, data: bytes, last: bool) -> None:
         position, size = 0, len(data)
@@ -333,7 +336,6 @@ class Scanner:
         self._stack.append(opened)
         if self._parts >= self._limits.parts:
             # The rest of this multipart is one part that nobody looks into.
-            opened.lines = self._lines
             self._describe(opened, {}, opaque=True)
             owner.boundary = None
             self._set_marks()
@@ -350,10 +352,11 @@ class Scanner:
         while len(self._stack) > depth:
             opened = self._stack.pop()
             changed = changed or opened.boundary is not None
-            if end >= opened.body_start:
-                part = self._ended(opened, end, lines - opened.lines)
-            else:
-                part = self._ended(opened, opened.body_start, 0)
+            counted = 0
+            if opened.counts:
+                self._counting -= 1
+                counted = max(0, lines - opened.lines)
+            part = self._ended(opened, max(end, opened.body_start), counted)
             if not self._stack:
                 self._root = part
             elif self._stack[-1].kind == _MESSAGE:
@@ -406,6 +409,9 @@ class Scanner:
                 self._body.append(b" %s " % envelope)
                 self._structure.append(b" %s " % envelope)
         self._describe(opened, fields, opaque=self._headers_left <= 0 and len(self._stack) > 1)
+        if opened.kind == _MESSAGE or opened.type == "text":
+            opened.counts = True
+            self._counting += 1
         if opened.kind == _MESSAGE:
             self._parts += 1
             self._stack.append(_Open(self._offset, ("text", "plain"), True))
