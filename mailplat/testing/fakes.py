@@ -58,7 +58,7 @@ class MemoryMessage:
         hidden: with True, `data` is None, as for a message that is in no memory.
     """
 
-    path = None
+    path: str | None = None
 
     def __init__(self, body: bytes, outline: bytes = b"", hidden: bool = False) -> None:
         self._body = body

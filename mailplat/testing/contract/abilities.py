@@ -1,0 +1,256 @@
+"""The abilities that have no better place, and what outlives the process."""
+
+from __future__ import annotations
+
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SkipTest
+
+from mailplat.errors import NoSuchAccount, NoSuchMailbox, NoSuchMessage
+from mailplat.interfaces import Delivery, IClaimsRecent, ICommitsTogether, IReadsMany, NewMessage
+from mailplat.testing.contract.base import ALICE, BOB, StoreCase, body, given, some, wants
+from mailplat.testing.fakes import MemoryMessage
+from mailplat.uids import EVERYTHING, NOTHING
+from mailplat.values import FlagChange
+
+__all__ = ["CommittingTogether", "ReadingMany", "Recent", "Restart"]
+
+
+class CommittingTogether(StoreCase):
+    """`ICommitsTogether`."""
+
+    @wants(ICommitsTogether)
+    async def test_one_message_for_many(self) -> None:
+        store = ICommitsTogether(self.store)
+        inbox = await self.filled(1)
+        junk = await self.filled(0, "Junk")
+        await self.place(BOB, "INBOX", [])
+        message = MemoryMessage(body(5), b"outline")
+        places = [(ALICE, "INBOX"), (BOB, "INBOX"), (ALICE, "INBOX"), (ALICE, "Junk")]
+        uids = await store.commit(
+            [
+                Delivery(account, mailbox, NewMessage(message, b"X: %d\r\n" % n, frozenset({f"k{n}"}), n))
+                for n, (account, mailbox) in enumerate(places)
+            ]
+        )
+        self.assertEqual(message.closed, 0)
+        bobs = await (await self.store.account(BOB)).open("INBOX")
+        self.assertGreater(uids[2], uids[0])
+        for number, mailbox in enumerate((inbox, bobs, inbox, junk)):
+            data = await self.whole(mailbox, uids[number])
+            self.assertEqual(data, b"X: %d\r\n" % number + body(5))
+            self.assertEqual((await self.flags(mailbox))[uids[number]], {f"k{number}"})
+        self.assertEqual((await inbox.status()).messages, 3)
+
+    @wants(ICommitsTogether)
+    async def test_all_or_none(self) -> None:
+        store = ICommitsTogether(self.store)
+        inbox = await self.filled(0)
+        before = await inbox.status()
+        good = Delivery(ALICE, "INBOX", self.message(flags={"new"}))
+        for error, account, mailbox in (
+            (NoSuchAccount, BOB, "INBOX"),
+            (NoSuchMailbox, ALICE, "nowhere"),
+        ):
+            bad = Delivery(account, mailbox, self.message())
+            await self.raises(error, store.commit([good, bad]))
+            await self.raises(error, store.commit([bad, good]))
+        self.assertEqual(await inbox.status(), before)
+
+    @wants(ICommitsTogether)
+    async def test_commit_nothing(self) -> None:
+        self.assertEqual(list(await ICommitsTogether(self.store).commit([])), [])
+
+    @wants(ICommitsTogether)
+    async def test_watchers_hear(self) -> None:
+        inbox = await self.filled(0)
+        hinted: list[int] = []
+        stop = inbox.watch(lambda: hinted.append(1))
+        await ICommitsTogether(self.store).commit([Delivery(ALICE, "INBOX", self.message())])
+        await self.until(lambda: bool(hinted))
+        stop()
+
+    @wants(ICommitsTogether)
+    async def test_at_once_with_others(self) -> None:
+        """One that fails takes nobody with it."""
+        store = ICommitsTogether(self.store)
+        inbox = await self.filled(0)
+        good = [Delivery(ALICE, "INBOX", self.message())] * 2
+        bad = [*good, Delivery(ALICE, "nowhere", self.message())]
+        calls = [store.commit(bad if number % 3 == 1 else good) for number in range(9)]
+        results = await self.at_once([*calls, inbox.append([self.message()])])
+        failed = [number for number, result in enumerate(results) if isinstance(result, Failure)]
+        self.assertEqual(failed, [1, 4, 7])
+        self.assertEqual((await inbox.status()).messages, 6 * 2 + 1)
+
+
+class ReadingMany(StoreCase):
+    """`IReadsMany`."""
+
+    @wants(IReadsMany)
+    async def test_contents(self) -> None:
+        mailbox = await self.filled(5)
+        reads = IReadsMany(mailbox)
+        uids = list((await mailbox.columns(EVERYTHING)).uids)
+        size = len(body(0))
+        expected = [(uid, body(number)) for number, uid in enumerate(uids)]
+        self.assertEqual(list(await reads.contents(EVERYTHING, 100_000)), expected)
+        self.assertEqual(list(await reads.contents(some(*uids[1:3]), 100_000)), expected[1:3])
+        for limit, count in ((size * 2, 2), (size * 3 - 1, 2), (size - 1, 0), (0, 0)):
+            self.assertEqual(list(await reads.contents(EVERYTHING, limit)), expected[:count])
+        self.assertEqual(list(await reads.contents(NOTHING, 1000)), [])
+
+    @wants(IReadsMany, "expunges_mail")
+    async def test_those_gone_are_passed_over(self) -> None:
+        mailbox = await self.filled(3)
+        uids = list((await mailbox.columns(EVERYTHING)).uids)
+        await mailbox.expunge(some(uids[1]), deleted_only=False)
+        found = await IReadsMany(mailbox).contents(EVERYTHING, 10_000)
+        self.assertEqual(list(found), [(uids[0], body(0)), (uids[2], body(2))])
+
+    @wants(IReadsMany, "accepts_mail")
+    async def test_the_prefix_is_in_it(self) -> None:
+        mailbox = await self.filled(0)
+        (uid,) = await mailbox.append([self.message(body(0), prefix=b"A: b\r\n")])
+        whole = b"A: b\r\n" + body(0)
+        reads = IReadsMany(mailbox)
+        self.assertEqual(list(await reads.contents(EVERYTHING, len(whole))), [(uid, whole)])
+        self.assertEqual(list(await reads.contents(EVERYTHING, len(whole) - 1)), [])
+
+
+class Recent(StoreCase):
+    """`IClaimsRecent`."""
+
+    @wants(IClaimsRecent)
+    async def test_each_message_is_recent_once(self) -> None:
+        mailbox = await self.filled(2)
+        claims = IClaimsRecent(mailbox)
+        uids = (await mailbox.columns(EVERYTHING)).uids
+        self.assertEqual((await mailbox.status()).recent, 2)
+        self.assertEqual(await claims.claim_recent(), some(*uids))
+        self.assertEqual((await mailbox.status()).recent, 0)
+        self.assertEqual(await claims.claim_recent(), NOTHING)
+        await self.place(ALICE, "INBOX", [body(3)])
+        *_, last = (await mailbox.columns(EVERYTHING)).uids
+        self.assertEqual(await claims.claim_recent(), some(last))
+
+    @wants(IClaimsRecent, "expunges_mail")
+    async def test_the_expunged_are_nobodys(self) -> None:
+        mailbox = await self.filled(3)
+        uids = (await mailbox.columns(EVERYTHING)).uids
+        await mailbox.expunge(some(uids[1]), deleted_only=False)
+        self.assertEqual((await mailbox.status()).recent, 2)
+        self.assertEqual(await IClaimsRecent(mailbox).claim_recent(), some(uids[0], uids[2]))
+
+    @wants(IClaimsRecent)
+    async def test_one_claims(self) -> None:
+        mailbox = await self.filled(4)
+        answers = await self.at_once([IClaimsRecent(mailbox).claim_recent() for _ in range(4)])
+        self.assertEqual(sum(len(answer) for answer in answers), 4)
+
+
+class Restart(StoreCase):
+    """What a store keeps over `stop` and `start`, and over a new process (`restart_store`)."""
+
+    async def again(self) -> None:
+        """Stop the store and go on with the next process's."""
+        if self.restart_store is None:
+            raise SkipTest("the store does not outlive its process (no restart_store)")
+        await self.store.stop()
+        self.store = await given(self.restart_store(self.store))
+        await self.store.start()
+        self.account = await self.store.account(ALICE)
+
+    async def test_stop_and_start(self) -> None:
+        await self.filled(2)
+        await self.store.stop()
+        await self.store.start()
+        self.account = await self.store.account(ALICE)
+        mailbox = await self.account.open("INBOX")
+        (first, _) = (await mailbox.columns(EVERYTHING)).uids
+        self.assertEqual(await self.whole(mailbox, first), body(0))
+
+    async def test_all_is_as_it_was(self) -> None:
+        mailbox = await self.filled(4)
+        uids = (await mailbox.columns(EVERYTHING)).uids
+        if self.keeps_flags:
+            change = FlagChange(add=frozenset({"\\Seen", "key", "other"}))
+            await mailbox.set_flags(some(uids[0], uids[2]), change)
+        if self.expunges_mail:
+            await mailbox.expunge(some(uids[3], uids[1]), deleted_only=False)
+        await self.account.subscribe("somewhere", True)
+        before = (
+            await mailbox.status(),
+            list((await mailbox.columns(EVERYTHING)).rows()),
+            list(mailbox.keywords),
+            list(await mailbox.outlines(EVERYTHING)),
+            list(await self.account.mailboxes()),
+        )
+        await self.again()
+        mailbox = await self.account.open("INBOX")
+        after = (
+            await mailbox.status(),
+            list((await mailbox.columns(EVERYTHING)).rows()),
+            list(mailbox.keywords),
+            list(await mailbox.outlines(EVERYTHING)),
+            list(await self.account.mailboxes()),
+        )
+        for was, now in zip(before, after, strict=True):
+            self.assertEqual(now, was)
+        self.assertEqual(await self.whole(mailbox, uids[0]), body(0))
+
+    @wants("accepts_mail", "expunges_mail")
+    async def test_numbers_go_on(self) -> None:
+        mailbox = await self.filled(3)
+        await mailbox.expunge(EVERYTHING, deleted_only=False)
+        before = await mailbox.status()
+        await self.again()
+        mailbox = await self.account.open("INBOX")
+        self.assertEqual(await mailbox.status(), before)
+        news = await mailbox.changes(before.highest_modseq)
+        self.assertEqual((len(news.changed), news.vanished or NOTHING), (0, NOTHING))
+        (uid,) = await mailbox.append([self.message()])
+        self.assertGreaterEqual(uid, before.uid_next)
+        self.assertGreater((await mailbox.status()).highest_modseq, before.highest_modseq)
+
+    @wants("expunges_mail", "keeps_flags")
+    async def test_a_cursor_goes_on(self) -> None:
+        """Where the store tells what vanished, it still does after a restart, or says that it cannot."""
+        mailbox = await self.filled(3)
+        uids = (await mailbox.columns(EVERYTHING)).uids
+        upto = (await mailbox.changes(0)).upto
+        await mailbox.set_flags(some(uids[2]), FlagChange(add=frozenset({"\\Seen"})))
+        await mailbox.expunge(some(uids[0]), deleted_only=False)
+        await self.again()
+        mailbox = await self.account.open("INBOX")
+        news = await mailbox.changes(upto)
+        self.assertEqual(list(news.changed.uids), [uids[2]])
+        if news.vanished is not None:
+            self.assertEqual(news.vanished & some(*uids), some(uids[0]))
+
+    @wants("accepts_mail", "makes_mailboxes")
+    async def test_validities_do_not_come_back(self) -> None:
+        await self.account.create("a")
+        before = (await self.account.open("a")).uid_validity
+        await self.account.delete("a")
+        await self.again()
+        await self.account.create("a")
+        self.assertNotEqual((await self.account.open("a")).uid_validity, before)
+
+    @wants(IClaimsRecent)
+    async def test_the_claimed_stay_claimed(self) -> None:
+        mailbox = await self.filled(2)
+        await IClaimsRecent(mailbox).claim_recent()
+        await self.again()
+        mailbox = await self.account.open("INBOX")
+        self.assertEqual((await mailbox.status()).recent, 0)
+        self.assertEqual(await IClaimsRecent(mailbox).claim_recent(), NOTHING)
+
+    @wants("expunges_mail")
+    async def test_contents_after_a_restart(self) -> None:
+        mailbox = await self.filled(2)
+        one, two = (await mailbox.columns(EVERYTHING)).uids
+        await mailbox.expunge(some(one), deleted_only=False)
+        await self.again()
+        mailbox = await self.account.open("INBOX")
+        await self.raises(NoSuchMessage, mailbox.content(one))
+        self.assertEqual(await self.whole(mailbox, two), body(1))

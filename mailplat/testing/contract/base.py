@@ -1,0 +1,207 @@
+"""
+What all topics of the store contract stand on: a store, an account, and what the store does.
+
+Trial's test case is mixed in by the store's author; if the topics were test cases
+themselves, every module that imports them would run them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import SkipTest
+from zope.interface.interface import InterfaceClass
+
+from mailplat.errors import MailboxExists
+from mailplat.interfaces import IMailAccount, IMailbox, IMailStore, NewMessage
+from mailplat.testing.fakes import MemoryMessage
+from mailplat.uids import EVERYTHING, UIDSet
+from mailplat.values import Columns, flag_names
+
+if TYPE_CHECKING:
+    # Trial's has the same names, but no types.
+    from unittest import TestCase
+
+    class Base(TestCase):
+        def mktemp(self) -> str: ...
+else:
+    Base = object
+
+Test = TypeVar("Test", bound=Callable[..., Awaitable[None]])
+
+ALICE = "alice@example.test"
+BOB = "bob@example.test"
+
+#: What a store does beyond showing mail; an attribute of `StoreCase` each.
+WISHES = ("makes_accounts", "makes_mailboxes", "accepts_mail", "keeps_flags", "expunges_mail")
+
+
+def wants(*needed: str | InterfaceClass) -> Callable[[Test], Test]:
+    """
+    Mark what a test needs: names of `WISHES`, and optional interfaces.
+
+    The test is skipped, with the reason, for a store that does not do it.
+    """
+
+    def decorate(test: Test) -> Test:
+        @wraps(test)
+        async def gated(self: StoreCase) -> None:
+            for need in needed:
+                if isinstance(need, str):
+                    if not getattr(self, need):
+                        raise SkipTest(f"the store says {need} = False")
+                elif need not in self.account.abilities:
+                    raise SkipTest(f"the account does not name {need.__name__} among its abilities")
+            await test(self)
+
+        return gated  # type: ignore[return-value]  # wraps() keeps what it is, not what mypy knows
+
+    return decorate
+
+
+class StoreCase(Base):
+    """
+    Attributes:
+        makes_accounts: False if `create_account` raises NotPermitted.
+        makes_mailboxes: False if `create`, `delete` and `rename` do.
+        accepts_mail: False if `append` and `copy` do.
+        keeps_flags: False if `set_flags` does.
+        expunges_mail: False if `expunge` does.
+        store: started.
+        account: ALICE's.
+    """
+
+    makes_accounts = True
+    makes_mailboxes = True
+    accepts_mail = True
+    keeps_flags = True
+    expunges_mail = True
+
+    store: IMailStore
+    account: IMailAccount
+
+    # What the store's author gives
+
+    def make_store(self) -> IMailStore | Awaitable[IMailStore]:
+        """A new, empty store, not started."""
+        raise TypeError(f"{type(self).__name__} makes no store")
+
+    #: For a store that keeps mail over a restart: given the stopped store, the next
+    #: process's store over the same data, not started.  May be a coroutine.
+    restart_store: Any = None
+
+    async def place(self, account: str, mailbox: str, bodies: Sequence[bytes]) -> None:
+        """
+        Have `mailbox` of `account` hold these messages after those it has, in this order.
+
+        Account and mailbox are made if they are missing.  To be overridden where the
+        store makes accounts or mailboxes, or takes mail, in some other way.
+        """
+        if not await self.store.has_account(account):
+            await self.store.create_account(account)
+        owner = await self.store.account(account)
+        if mailbox != "INBOX":
+            with suppress(MailboxExists):
+                await owner.create(mailbox)
+        if bodies:
+            await (await owner.open(mailbox)).append([self.message(body) for body in bodies])
+
+    # What trial calls
+
+    def setUp(self) -> Any:
+        return Deferred.fromCoroutine(self._begin())
+
+    async def _begin(self) -> None:
+        self.store = await given(self.make_store())
+        await self.store.start()
+        self.addCleanup(lambda: Deferred.fromCoroutine(given(self.store.stop())))
+        await self.place(ALICE, "INBOX", [])
+        self.account = await self.store.account(ALICE)
+
+    # What topics use
+
+    def message(
+        self,
+        body: bytes = b"Subject: test\r\n\r\nHello\r\n",
+        flags: Iterable[str] = (),
+        date: int = 1_000_000_000,
+        prefix: bytes = b"",
+        outline: bytes = b"an outline",
+    ) -> NewMessage:
+        """A message whose outline is something that only the core could read."""
+        return NewMessage(MemoryMessage(body, outline), prefix, frozenset(flags), date)
+
+    async def filled(self, count: int, name: str = "INBOX") -> IMailbox:
+        """The mailbox of ALICE, after placing `count` messages."""
+        await self.place(ALICE, name, [body(number) for number in range(count)])
+        return await self.account.open(name)
+
+    async def flags(self, mailbox: IMailbox, uids: UIDSet = EVERYTHING) -> dict[int, set[str]]:
+        """UID -> names of flags."""
+        return named(mailbox, await mailbox.columns(uids))
+
+    async def whole(self, mailbox: IMailbox, uid: int) -> bytes:
+        """The message's bytes, prefix included."""
+        content = await mailbox.content(uid)
+        try:
+            return await content.read(0, content.size)
+        finally:
+            content.close()
+
+    async def at_once(self, calls: Iterable[Awaitable[Any]]) -> list[Any]:
+        """Start all calls before any can end.  Returns results and Failures, in order."""
+
+        async def wait(call: Awaitable[Any]) -> Any:
+            return await call
+
+        started = [Deferred.fromCoroutine(wait(call)) for call in calls]
+        return [result for _, result in await DeferredList(started, consumeErrors=True)]
+
+    async def until(self, condition: Callable[[], bool], seconds: float = 20.0) -> None:
+        """Let the reactor run until `condition()`; hints may come a little later."""
+        from twisted.internet import reactor
+
+        waited = 0.0
+        while not condition():
+            if waited > seconds:
+                self.fail("it did not come about")
+            await deferLater(reactor, 0.001)
+            waited += 0.001
+
+    async def raises(
+        self, error: type[Exception] | tuple[type[Exception], ...], call: Awaitable[Any]
+    ) -> None:
+        """The call raises one of these."""
+        wanted = error if isinstance(error, tuple) else (error,)
+        names = " or ".join(one.__name__ for one in wanted)
+        try:
+            result = await call
+        except wanted:
+            return
+        except Exception as other:
+            self.fail(f"{names} should have been raised, not {other!r}")
+        self.fail(f"{names} should have been raised; the answer was {result!r}")
+
+
+async def given(value: Any) -> Any:
+    """`value`, awaited if it can be."""
+    return await value if isinstance(value, Awaitable) else value
+
+
+def body(number: int) -> bytes:
+    """A small message unlike others."""
+    return b"From: a@example.test\r\nSubject: number %d\r\n\r\nBody of number %d\r\n" % (number, number)
+
+
+def named(mailbox: IMailbox, columns: Columns) -> dict[int, set[str]]:
+    """UID -> names of flags, of the rows in `columns`."""
+    return {uid: set(flag_names(word, mailbox.keywords)) for uid, word, *_ in columns.rows()}
+
+
+def some(*uids: int) -> UIDSet:
+    return UIDSet.of(uids)
