@@ -99,6 +99,12 @@ class ReadingMany(StoreCase):
             self.assertEqual(list(await reads.contents(EVERYTHING, limit)), expected[:count])
         self.assertEqual(list(await reads.contents(NOTHING, 1000)), [])
 
+    @wants(IReadsMany)
+    async def test_a_smaller_one_does_not_jump_the_queue(self) -> None:
+        await self.place(ALICE, "INBOX", [body(0) * 10, body(1)])
+        mailbox = await self.account.open("INBOX")
+        self.assertEqual(list(await IReadsMany(mailbox).contents(EVERYTHING, len(body(1)))), [])
+
     @wants(IReadsMany, "expunges_mail")
     async def test_those_gone_are_passed_over(self) -> None:
         mailbox = await self.filled(3)

@@ -184,14 +184,18 @@ class Stories(StoreCase):
         async def do(kind: str, where: int, picks: list[int], flags: list[str], mode: int) -> None:
             mailbox = mailboxes[where]
             uids = UIDSet.of(pick + 1 for pick in picks)
+            # Counted after awaiting: "n += await" would take n from before.
             if kind == "append":
-                arrived[where] += len(await mailbox.append([self.message(flags=flags)] * (mode + 1)))
+                new = await mailbox.append([self.message(flags=flags)] * (mode + 1))
+                arrived[where] += len(new)
             elif kind == "flags":
                 await mailbox.set_flags(uids, changing(flags, mode))
             elif kind in ("expunge", "purge"):
-                removed[where] += len(await mailbox.expunge(uids, kind == "expunge"))
+                gone = await mailbox.expunge(uids, kind == "expunge")
+                removed[where] += len(gone)
             elif kind == "copy":
-                arrived[1 - where] += len((await mailbox.copy(uids, names[1 - where])).copies)
+                copied = await mailbox.copy(uids, names[1 - where])
+                arrived[1 - where] += len(copied.copies)
             elif kind == "move" and IMovesMessages in self.account.abilities:
                 moved = await IMovesMessages(mailbox).move(uids, names[1 - where])
                 arrived[1 - where] += len(moved.copies)
