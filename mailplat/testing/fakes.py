@@ -15,7 +15,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from OpenSSL import crypto
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IAnonymous, ICredentials, IUsernamePassword
 from twisted.cred.portal import Portal
@@ -27,6 +26,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mailplat import sasl
+from mailplat.auth.realm import MailRealm
 from mailplat.errors import LoginFailed, MailError
 from mailplat.interfaces import (
     IDeliveryAgent,
@@ -38,6 +38,7 @@ from mailplat.interfaces import (
     ISpoolWriter,
     NewMessage,
 )
+from mailplat.message.structure import Scanner
 from mailplat.values import Address, Envelope, Outcome, Peer, ScramRecord
 
 # Messages
@@ -78,8 +79,6 @@ class MemoryMessage:
 
 def outline_of(body: bytes) -> bytes:
     """The outline that the server's own spool would make of these bytes."""
-    from mailplat.message.structure import Scanner
-
     scanner = Scanner()
     scanner.feed(body)
     return scanner.finish().to_bytes()
@@ -314,8 +313,6 @@ def portal_for(
         receivers: see `MailRealm`; by default one `RecordingReceiver` serves everybody.
             Anonymous peers are admitted.
     """
-    from mailplat.auth.realm import MailRealm
-
     everybody = RecordingReceiver()
     realm = MailRealm(store, receivers or (lambda peer, account: everybody))
     return Portal(realm, [MemoryChecker(passwords), AnonymousChecker()])
@@ -338,8 +335,8 @@ def server_tls() -> CertificateOptions:
         .sign(key, hashes.SHA256())
     )
     return CertificateOptions(
-        privateKey=crypto.PKey.from_cryptography_key(key),
-        certificate=crypto.X509.from_cryptography(certificate),
+        privateKey=key,
+        certificate=certificate,
     )
 
 

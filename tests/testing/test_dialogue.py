@@ -1,0 +1,109 @@
+"""Dialogues: what passes, and how it is told what does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from mailplat.testing.fakes import server_tls
+from mailplat.testing.wire import Dialogue, DialogueError, add_dialogues
+from tests.testing.echo import EchoFactory
+
+DIALOGUES = Path(__file__).parent / "dialogues"
+
+
+@add_dialogues(DIALOGUES)
+class Synchronous(SynchronousTestCase):
+    async def play(self, path: Path) -> None:
+        clock = Clock()
+        await Dialogue(path, EchoFactory("imap", clock, tls=server_tls()), clock).run()
+        self.assertEqual(clock.getDelayedCalls(), [])
+
+
+@add_dialogues(DIALOGUES)
+class OnARealReactor(TestCase):
+    """As with a store that works in threads."""
+
+    async def play(self, path: Path) -> None:
+        from twisted.internet import reactor
+
+        clock = Clock()
+        factory = EchoFactory("imap", clock, tls=server_tls())
+        await Dialogue(path, factory, clock, reactor=reactor).run()
+
+
+class Wrong(SynchronousTestCase):
+    """A conversation that went otherwise is an error that says where."""
+
+    def played(self, text: str, **more: Any) -> Deferred[None]:
+        path = Path(self.mktemp())
+        path.write_text(text, "utf-8")
+        clock = Clock()
+        dialogue = Dialogue(path, lambda: EchoFactory("imap", clock), clock, **more)
+        return Deferred.fromCoroutine(dialogue.run())
+
+    def error(self, text: str, **more: Any) -> str:
+        failure = self.failureResultOf(self.played(text, **more), DialogueError)
+        assert isinstance(failure, Failure)
+        return str(failure.value)
+
+    def test_another_line(self) -> None:
+        error = self.error("S: +OK ready\nC: hello\nS: goodbye\n")
+        for part in (":3\n", "expected: S: goodbye", "came:     hello", "    S: +OK ready", "    C: hello"):
+            self.assertIn(part, error)
+
+    def test_no_line(self) -> None:
+        self.assertIn("(nothing)", self.error("S: +OK ready\nS: more\n"))
+        self.assertIn("line 5", self.error("S: +OK ready\nC: many\nS*\nS: line 6\n"))
+        self.assertIn("(closed)", self.error("S: +OK ready\nC: quit\nS: bye\nS: more\n"))
+
+    def test_no_match(self) -> None:
+        self.assertIn("came:     +OK ready", self.error("S~ OK\n"))
+
+    def test_not_silent(self) -> None:
+        self.assertIn("came:     +OK ready", self.error("S-\n"))
+
+    def test_not_closed(self) -> None:
+        self.assertIn("closed", self.error("S: +OK ready\nS! closed\n"))
+
+    def test_what_is_left_at_the_end(self) -> None:
+        self.assertIn("came:     line 1", self.error("S: +OK ready\nC: many\n"))
+
+    def test_sending_to_nobody(self) -> None:
+        self.assertIn("has closed", self.error("S*\nC: quit\nS: bye\nS! closed\nC: hello\n"))
+
+    def test_unbound_name(self) -> None:
+        self.assertIn("${tag}", self.error("S: ${tag}\n"))
+
+    def test_no_such_directive(self) -> None:
+        self.assertIn("frobnicate", self.error("@ frobnicate it\n"))
+
+    def test_not_a_dialogue(self) -> None:
+        for line in ("X: hello", "C~ hello", "S! open", "0C: hello"):
+            self.failureResultOf(self.played(line), DialogueError)
+
+    def test_directives_of_the_case(self) -> None:
+        told: list[tuple[str, ...]] = []
+
+        async def remember(*words: str) -> None:
+            told.append(words)
+
+        text = "S~ \\+OK (?P<w>.*)\n@ remember 'one word' ${w}\n"
+        self.successResultOf(self.played(text, directives={"remember": remember}))
+        self.assertEqual(told, [("one word", "ready")])
+
+    def test_a_directive_that_fails(self) -> None:
+        def fail() -> None:
+            raise ZeroDivisionError("oh")
+
+        error = self.error("S*\n@ fail\n", directives={"fail": fail})
+        self.assertIn(":2", error)
+        self.assertIn("ZeroDivisionError: oh", error)
+
+    def test_no_dialogues(self) -> None:
+        self.assertRaises(ValueError, add_dialogues, self.mktemp())
