@@ -195,3 +195,13 @@ class PluginError(PermanentError):
 
 class DataDirectoryError(PermanentError):
     """A data directory that this version cannot use."""
+
+
+class CannotListen(PermanentError):
+    """An endpoint cannot be bound; names it, and says why."""
+
+
+class StartFailed(PermanentError):
+    """The server cannot start, because of a bug of ours or of a part; the log has it."""
+
+    default = "The server cannot start; the log says why"

@@ -365,6 +365,18 @@ class IClaimsRecent(Interface):
         """The UIDs that nobody claimed before; they count as claimed from now on."""
 
 
+class IVerifiable(Interface):
+    """A store that can say whether it still has everything whole, as `mailplat check` asks."""
+
+    def verify() -> Awaitable[Sequence[str]]:
+        """
+        Read everything and compare; other processes may go on using the store.
+
+        Returns:
+            one line for each thing that is wrong; none if all is well.
+        """
+
+
 # Avatars
 
 
