@@ -8,11 +8,11 @@ A store's test file is this:
 
     class MyStoreTests(MailboxStoreContract, TestCase):
         def make_store(self):
-            self.directory = self.mktemp()
-            return MyStore(self.directory)
+            self.path = self.new_directory()    # a new one, removed afterwards
+            return MyStore(self.path)
 
         def restart_store(self, stopped):       # only if mail outlives the process
-            return MyStore(self.directory)
+            return MyStore(self.path)
 
 Run it with trial or pytest.  What the account does not name among its `abilities` is not
 tested, and the reason is shown.  A store that serves mail which comes from elsewhere

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -41,7 +42,9 @@ class Wrong(SynchronousTestCase):
     """A conversation that went otherwise is an error that says where."""
 
     def played(self, text: str, **more: Any) -> Deferred[None]:
-        path = Path(self.mktemp())
+        directory = TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        path = Path(directory.name, "dialogue.txt")
         path.write_text(text, "utf-8")
         clock = Clock()
         dialogue = Dialogue(path, lambda: EchoFactory("imap", clock), clock, **more)
@@ -106,4 +109,4 @@ class Wrong(SynchronousTestCase):
         self.assertIn("ZeroDivisionError: oh", error)
 
     def test_no_dialogues(self) -> None:
-        self.assertRaises(ValueError, add_dialogues, self.mktemp())
+        self.assertRaises(ValueError, add_dialogues, DIALOGUES / "none")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import wraps
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList
@@ -25,10 +26,7 @@ from mailplat.values import Columns, flag_names
 
 if TYPE_CHECKING:
     # Trial's has the same names, but no types.
-    from unittest import TestCase
-
-    class Base(TestCase):
-        def mktemp(self) -> str: ...
+    from unittest import TestCase as Base
 else:
     Base = object
 
@@ -124,6 +122,12 @@ class StoreCase(Base):
         self.account = await self.store.account(ALICE)
 
     # What topics use
+
+    def new_directory(self) -> str:
+        """A new directory, which goes when the test ends."""
+        directory = TemporaryDirectory(prefix="mailplat-")
+        self.addCleanup(directory.cleanup)
+        return directory.name
 
     def message(
         self,

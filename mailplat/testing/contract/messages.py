@@ -80,7 +80,7 @@ class Content(StoreCase):
     async def test_a_big_body_in_a_file(self) -> None:
         mailbox = await self.filled(0)
         data = Random(2).randbytes(3_000_000)
-        path = os.path.abspath(self.mktemp())
+        path = os.path.join(self.new_directory(), "body")
         with open(path, "wb") as file:
             file.write(data)
         message = MemoryMessage(data, b"outline", hidden=True)
