@@ -14,6 +14,7 @@ from typing import Any
 
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IAnonymous, ICredentials, IUsernamePassword, UsernamePassword
+from twisted.cred.error import LoginFailed as CredLoginFailed
 from twisted.cred.error import UnauthorizedLogin
 from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred
 from twisted.internet.interfaces import IReactorFromThreads
@@ -24,6 +25,7 @@ from mailplat import sasl
 from mailplat.auth.accounts import AccountFile
 from mailplat.auth.hashing import Hashing
 from mailplat.auth.names import Names
+from mailplat.errors import LoginFailed
 from mailplat.interfaces import IScramCredentials
 from mailplat.values import ScramRecord
 
@@ -173,7 +175,7 @@ class NamedChecker:
             attempt: ICredentials = UsernamePassword(spelling, password)
             try:
                 answer = await maybeDeferred(self._checker.requestAvatarId, attempt)
-            except UnauthorizedLogin as error:
+            except (CredLoginFailed, LoginFailed) as error:
                 refusal = error
                 continue
             account = name if answer == spelling else self._account(answer)

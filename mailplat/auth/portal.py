@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IAnonymous, IUsernamePassword
-from twisted.cred.error import LoginFailed, Unauthorized, UnauthorizedLogin, UnhandledCredentials
+from twisted.cred.error import LoginFailed as CredLoginFailed
+from twisted.cred.error import Unauthorized, UnauthorizedLogin, UnhandledCredentials
 from twisted.cred.portal import IRealm, Portal
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
@@ -19,14 +20,14 @@ from twisted.logger import Logger
 from zope.interface import Interface, implementer
 
 from mailplat.auth.guessers import Guessers, GuessLimits
-from mailplat.errors import LoginUnavailable, MailError
+from mailplat.errors import LoginFailed, LoginUnavailable, MailError
 from mailplat.interfaces import IScramCredentials
 from mailplat.values import Peer, ScramRecord
 
 log = Logger()
 
-#: What a checker raises to say no.
-_REFUSALS: Final = (LoginFailed, Unauthorized)
+#: What a checker raises to say no: cred's words, or ours.
+REFUSALS: Final = (CredLoginFailed, Unauthorized, LoginFailed)
 
 
 class MailPortal(Portal):
@@ -102,7 +103,7 @@ class MailPortal(Portal):
         try:
             identity = await chain.requestAvatarId(credentials)
             right = True
-        except _REFUSALS:
+        except REFUSALS:
             right = False
             log.info(
                 "Login failed on {service} for {account!r} from {host}",
@@ -145,7 +146,7 @@ class CheckerChain:
         for checker in self.checkers:
             try:
                 return await maybeDeferred(checker.requestAvatarId, credentials)
-            except _REFUSALS:
+            except REFUSALS:
                 continue
             except CancelledError:
                 raise
@@ -167,7 +168,7 @@ class CheckerChain:
             held = _Held(credentials, invented)
             try:
                 return await maybeDeferred(checker.requestAvatarId, held)
-            except _REFUSALS:
+            except REFUSALS:
                 if held.exchanged:
                     raise
         if invented:
