@@ -38,9 +38,7 @@ def has_lone_line_break(block: bytes) -> bool:
     if not block:
         return False
     return (
-        block[0] == 10
-        or block[-1] == 13
-        or block.translate(_ONLY_CR)[:-1] != block.translate(_ONLY_LF)[1:]
+        block[0] == 10 or block[-1] == 13 or block.translate(_ONLY_CR)[:-1] != block.translate(_ONLY_LF)[1:]
     )
 
 
