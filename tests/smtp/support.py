@@ -1,146 +1,99 @@
-"""What the SMTP tests share: a receiver and a spool that remember, and ways to run a session."""
+"""What the SMTP tests share: one session on a fake wire, and what stands behind it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from base64 import b64encode
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
-from twisted.cred.checkers import AllowAnonymousAccess, InMemoryUsernamePasswordDatabaseDontUse
 from twisted.cred.portal import IRealm, Portal
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from mailplat import errors
-from mailplat.interfaces import IMailReceiver, ISpool, ISpooledMessage, ISpoolWriter
+from mailplat.interfaces import IMailReceiver, ISpooledMessage
 from mailplat.smtp.engine import Limits
 from mailplat.smtp.session import SMTPSession
+from mailplat.testing.fakes import AnonymousChecker, MemoryChecker, MemorySpool, RecordingReceiver
 from mailplat.testing.wire import FakeWire
 from mailplat.values import Address, Envelope, Outcome, TLSInfo
 
 TLS = TLSInfo("TLSv1.3", "TLS_AES_256_GCM_SHA384")
 
 
-@implementer(ISpooledMessage)
-class Spooled:
-    path = None
-    outline = b""
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.size = len(data)
-        self.closed = False
-
-    async def read(self, start: int, length: int) -> bytes:
-        return self.data[start : start + length]
-
-    def close(self) -> None:
-        self.closed = True
-
-
-@implementer(ISpoolWriter)
-class Writer:
-    def __init__(self, spool: Spool) -> None:
-        self.size = 0
-        self._spool = spool
-        self._pieces: list[bytes] = []
-
-    async def write(self, chunk: bytes) -> None:
-        if self._spool.full_after is not None and self.size + len(chunk) > self._spool.full_after:
-            raise self._spool.error
-        self._pieces.append(chunk)
-        self.size += len(chunk)
-
-    async def finish(self) -> Spooled:
-        message = Spooled(b"".join(self._pieces))
-        self._spool.finished.append(message)
-        return message
-
-    def abandon(self) -> None:
-        self._spool.abandoned += 1
-
-
-@implementer(ISpool)
-class Spool:
-    """Keeps messages in memory; raises `error` for octets after `full_after`."""
-
-    def __init__(self) -> None:
-        self.finished: list[Spooled] = []
-        self.abandoned = 0
-        self.full_after: int | None = None
-        self.error: Exception = errors.StorageFull()
-
-    def begin(self) -> Writer:
-        return Writer(self)
-
-
-@implementer(IMailReceiver)
-class Receiver:
+class Receiver(RecordingReceiver):
     """
-    Takes everything, except what its dictionaries say otherwise: address to error.
+    A recording receiver that can be slow.
 
-    `before`, if set, is awaited before each answer; its argument is a word for the question.
+    Attributes:
+        asked: what it was asked, in order: "sender", a recipient's address, "message".
+        held: while not None, every answer waits; see `answer`.
     """
 
     def __init__(self) -> None:
-        self.received: list[tuple[Envelope, bytes]] = []
-        self.refused: dict[str, Exception] = {}
-        self.undelivered: dict[str, errors.MailError] = {}
-        self.failure: Exception | None = None
-        self.before: Callable[[str], object] | None = None
-
-    async def _wait(self, question: str) -> None:
-        if self.before is not None:
-            await self.before(question)
-
-    async def sender(self, envelope: Envelope) -> None:
-        await self._wait("sender")
-        if str(envelope.sender) in self.refused:
-            raise self.refused[str(envelope.sender)]
-
-    async def recipient(self, envelope: Envelope, recipient: Address) -> None:
-        await self._wait(str(recipient))
-        if str(recipient) in self.refused:
-            raise self.refused[str(recipient)]
-
-    async def message(self, envelope: Envelope, message: Spooled) -> Sequence[Outcome]:
-        await self._wait("message")
-        if self.failure is not None:
-            raise self.failure
-        data = await message.read(0, message.size)
-        self.received.append((envelope, data))
-        return [Outcome(to, self.undelivered.get(str(to))) for to in envelope.recipients]
+        super().__init__()
+        self.asked: list[str] = []
+        self.held: list[Deferred[None]] | None = None
 
     @property
     def messages(self) -> list[bytes]:
         return [data for _, data in self.received]
 
+    def answer(self) -> None:
+        """Let the oldest answer go."""
+        assert self.held
+        self.held.pop(0).callback(None)
+
+    async def sender(self, envelope: Envelope) -> None:
+        await self._asked("sender")
+        await super().sender(envelope)
+
+    async def recipient(self, envelope: Envelope, recipient: Address) -> None:
+        await self._asked(str(recipient))
+        await super().recipient(envelope, recipient)
+
+    async def message(self, envelope: Envelope, message: ISpooledMessage) -> Sequence[Outcome]:
+        await self._asked("message")
+        return await super().message(envelope, message)
+
+    async def _asked(self, question: str) -> None:
+        self.asked.append(question)
+        if self.held is not None:
+            held: Deferred[None] = Deferred()
+            self.held.append(held)
+            await held
+
 
 @implementer(IRealm)
 class Realm:
-    """Gives the same receiver to everybody and keeps count."""
+    """
+    Gives the same receiver to everybody.
+
+    Attributes:
+        entered: (name, peer) of each login; an anonymous peer's name is ().
+        present: how many have not logged out.
+        answering: awaited before an avatar is given, if set.
+    """
 
     def __init__(self, receiver: Receiver) -> None:
         self.receiver = receiver
-        self.minds: list[object] = []
-        self.names: list[object] = []
+        self.entered: list[tuple[Any, Any]] = []
         self.present = 0
+        self.answering: Callable[[], Awaitable[object]] | None = None
 
-    def requestAvatar(self, avatarId, mind, *interfaces):
+    def requestAvatar(self, avatarId: Any, mind: Any, *interfaces: Any) -> Any:
         assert IMailReceiver in interfaces
-        self.minds.append(mind)
-        self.names.append(avatarId)
+        return Deferred.fromCoroutine(self._avatar(avatarId, mind))
+
+    async def _avatar(self, name: Any, peer: Any) -> Any:
+        if self.answering is not None:
+            await self.answering()
+        self.entered.append((name, peer))
         self.present += 1
+        return IMailReceiver, self.receiver, self._left
 
-        def logout() -> None:
-            self.present -= 1
-
-        return IMailReceiver, self.receiver, logout
-
-
-def portal(realm: Realm, *, anonymous: bool = True) -> Portal:
-    checkers: list[object] = [InMemoryUsernamePasswordDatabaseDontUse(alice=b"secret")]
-    if anonymous:
-        checkers.append(AllowAnonymousAccess())
-    return Portal(realm, checkers)
+    def _left(self) -> None:
+        self.present -= 1
 
 
 class Server:
@@ -148,8 +101,8 @@ class Server:
     One session on a fake wire.
 
     Attributes:
-        wire, receiver, spool, realm: what it was built from.
         greeting: what it said first.
+        wire, receiver, spool, realm, checker: what it was built from.
     """
 
     def __init__(
@@ -162,15 +115,16 @@ class Server:
         host: str = "127.0.0.1",
         plaintext_login: str = "loopback",
         anonymous: bool = True,
-        spool: Spool | None = None,
     ) -> None:
         self.receiver = Receiver()
         self.realm = Realm(self.receiver)
-        self.spool = spool or Spool()
+        self.checker = MemoryChecker({"alice@example.test": "secret"})
+        self.spool = MemorySpool(outline=lambda body: b"")
         self.wire = FakeWire(service, host=host, tls=tls, secured=secured)
+        checkers = [self.checker, AnonymousChecker()] if anonymous else [self.checker]
         self.session = SMTPSession(
             self.wire,
-            portal(self.realm, anonymous=anonymous),
+            Portal(self.realm, checkers),
             self.spool,
             hostname="mx.example.test",
             plaintext_login=plaintext_login,
@@ -196,6 +150,10 @@ class Server:
         )
         return self
 
+    def shapes(self, *lines: str) -> list[str]:
+        """Send lines; code and enhanced code of each reply."""
+        return shapes(self.wire.send("".join(f"{line}\r\n" for line in lines).encode()))
+
     def begin(self, *recipients: str) -> Server:
         self.say("MAIL FROM:<sender@example.test>", *(f"RCPT TO:<{to}>" for to in recipients))
         return self
@@ -209,3 +167,8 @@ def replies(data: bytes) -> list[str]:
 def shapes(data: bytes) -> list[str]:
     """A reply's code and enhanced code, without its text."""
     return [" ".join(line.split(" ")[:2]) for line in replies(data) if line[3:4] != "-"]
+
+
+def plain(name: str = "alice@example.test", password: str = "secret", authzid: str = "") -> str:
+    """An initial response of PLAIN."""
+    return b64encode(f"{authzid}\0{name}\0{password}".encode()).decode()

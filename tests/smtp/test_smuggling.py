@@ -97,7 +97,7 @@ class Data(SynchronousTestCase):
 
     def test_a_refused_message_leaves_nothing_behind(self) -> None:
         server, _ = self.deliver(b"a\nb")
-        self.assertEqual(server.spool.finished, [])
+        self.assertEqual(server.spool.messages, [])
         self.assertEqual(server.codes("RCPT TO:<bob@example.test>"), ["503"])
         server.begin("bob@example.test")
         server.say("DATA")
