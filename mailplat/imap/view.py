@@ -33,7 +33,7 @@ from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import count, repeat
 from sys import byteorder
 from typing import Any
 
@@ -65,6 +65,7 @@ class MailboxView:
 
     Args:
         mailbox: an `IMailbox`.
+        number: tells this view from the others of a server, also from those that are gone.
 
     Attributes:
         columns: all rows as of `upto`.  For reading only; copy (slice) what has to
@@ -72,10 +73,13 @@ class MailboxView:
         upto: the modseq that `columns` is complete to.
     """
 
-    __slots__ = ("_cancel", "_flying", "_hinted", "_sessions", "_waiting", "columns", "mailbox", "upto")
+    __slots__ = (
+        "_cancel", "_flying", "_hinted", "_sessions", "_waiting", "columns", "mailbox", "number", "upto",
+    )  # fmt: skip
 
-    def __init__(self, mailbox: Any) -> None:
+    def __init__(self, mailbox: Any, number: int = 0) -> None:
         self.mailbox = mailbox
+        self.number = number
         self.columns = Columns()
         self.upto = 0
         self._sessions: set[Selected] = set()
@@ -184,14 +188,14 @@ class MailboxView:
         if vanished:
             self._drop(vanished)
 
-    def _change(self, theirs: Columns, count: int) -> None:
-        """Take over the first `count` rows of `theirs`, which are not new."""
+    def _change(self, theirs: Columns, known: int) -> None:
+        """Take over the first `known` rows of `theirs`, which are not new."""
         mine = self.columns
-        uids = theirs.uids[:count]
+        uids = theirs.uids[:known]
         start = bisect_left(mine.uids, uids[0])
-        if mine.uids[start : start + count] == uids:
-            mine.flags[start : start + count] = theirs.flags[:count]
-            mine.modseqs[start : start + count] = theirs.modseqs[:count]
+        if mine.uids[start : start + known] == uids:
+            mine.flags[start : start + known] = theirs.flags[:known]
+            mine.modseqs[start : start + known] = theirs.modseqs[:known]
         else:
             positions = map(bisect_left, repeat(mine.uids), uids)
             changed_rows = zip(positions, uids, theirs.flags, theirs.modseqs, strict=False)
@@ -546,12 +550,12 @@ class Selected:
         """The client was told the flags of these rows; they may have changed again since."""
         if self.pending:
             mine = self.view.columns
-            same = []
-            for uid, modseq in zip(rows.uids, rows.modseqs, strict=True):
-                if uid in self.pending:
-                    # What is pending is there: what vanished is taken off.
-                    if mine.modseqs[bisect_left(mine.uids, uid)] <= modseq:
-                        same.append(uid)
+            # What is pending is there: what vanished is taken off.
+            same = [
+                uid
+                for uid, modseq in zip(rows.uids, rows.modseqs, strict=True)
+                if uid in self.pending and mine.modseqs[bisect_left(mine.uids, uid)] <= modseq
+            ]
             self.pending = self.pending - UIDSet.of(same)
 
 
@@ -566,6 +570,7 @@ class Views:
 
     def __init__(self, most_idle: int = 64 * 1024 * 1024) -> None:
         self._most_idle = most_idle
+        self._numbers = count(1)
         self._views: dict[int, MailboxView] = {}
         self._idle: OrderedDict[int, MailboxView] = OrderedDict()
 
@@ -577,7 +582,7 @@ class Views:
         # By identity: a mailbox need not be hashable, and its view keeps it alive.
         view = self._views.get(id(mailbox))
         if view is None:
-            view = self._views[id(mailbox)] = MailboxView(mailbox)
+            view = self._views[id(mailbox)] = MailboxView(mailbox, next(self._numbers))
         return view
 
     def release(self, view: MailboxView) -> None:

@@ -1,0 +1,278 @@
+"""
+FETCH: from a plan to what must be asked of a mailbox, to pieces of the answer.
+
+Items that columns answer are rendered in bulk, a thousand messages a piece.  For the others
+outlines are asked for some hundred messages at a time, and messages are read as many small ones
+as fit in a piece, or in ranges.  What is held for one connection is bounded by a piece, whatever
+was asked for.
+
+`\\Seen` is set for a piece of messages before any of it is read, in one call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import compress
+
+from mailplat.errors import NoSuchMessage
+from mailplat.imap.commands import COLUMN_ITEMS, OUTLINE_ITEMS, FetchItem, FetchPlan, Item
+from mailplat.imap.reading import OUTLINES, PIECE, Outlines, Source, sources
+from mailplat.imap.responses import RowRenderer, kinds_of
+from mailplat.imap.view import Rows, Selected
+from mailplat.message import sections
+from mailplat.message.outline import (
+    BadRecord,
+    Outline,
+    header_size,
+    rendered_body,
+    rendered_bodystructure,
+    rendered_envelope,
+)
+from mailplat.uids import NOTHING, UIDSet
+from mailplat.values import SEEN, Columns, FlagChange, Outlined
+from mailplat.wire import Wire
+
+#: Rows rendered at a time.
+ROWS = 1000
+
+#: The most of a header that is looked through for HEADER.FIELDS, in octets.
+HEADER = 1024 * 1024
+
+_SET_SEEN = FlagChange(add=frozenset({"\\Seen"}))
+
+_RENDERED = {
+    Item.ENVELOPE: rendered_envelope,
+    Item.BODY: rendered_body,
+    Item.BODYSTRUCTURE: rendered_bodystructure,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fetching:
+    """
+    What stays the same during one FETCH.
+
+    Attributes:
+        selected: whose messages.
+        plan: what of them.
+        renderer: of the mailbox.
+        outlines: those that the store does not keep.
+        wire: where the answer goes.
+        extra: items besides the plan's whenever FLAGS are told unasked: UID or MODSEQ.
+    """
+
+    selected: Selected
+    plan: FetchPlan
+    renderer: RowRenderer
+    outlines: Outlines
+    wire: Wire
+    extra: tuple[Item, ...] = ()
+
+    async def run(self, uids: UIDSet, changed_since: int | None) -> bool:
+        """
+        Write the answers for these messages.
+
+        Args:
+            changed_since: only those whose modseq is greater.
+
+        Returns:
+            False if some of them were gone (RFC 5530 EXPUNGEISSUED).
+        """
+        complete = not self.selected.lagging(uids)
+        if self.plan.columns_only:
+            await self._columns(uids, changed_since)
+            return complete
+        for rows in self.selected.pieces(uids, OUTLINES):
+            if changed_since is not None:
+                rows = newer(rows, changed_since)
+            complete = await self._messages(rows) and complete
+        return complete
+
+    async def _columns(self, uids: UIDSet, changed_since: int | None) -> None:
+        kinds = kinds_of(self.plan.items)
+        tells_flags = Item.FLAGS in self.plan.kinds
+        for rows in self.selected.pieces(uids, ROWS):
+            if changed_since is not None:
+                rows = newer(rows, changed_since)
+            recent = self.selected.recent
+            self.wire.write(self.renderer.lines(rows.numbers, rows.columns, kinds, recent))
+            if tells_flags:
+                self.selected.told(rows.columns)
+            await self.wire.drained()
+            await self.wire.pause()
+
+    async def _messages(self, rows: Rows) -> bool:
+        plan, selected = self.plan, self.selected
+        mailbox = selected.view.mailbox
+        newly_seen = NOTHING
+        if plan.sets_seen and not selected.read_only:
+            rows, newly_seen = await self._see(rows)
+        columns = rows.columns
+        if not columns.uids:
+            return True
+        outlined: dict[int, Outlined] = {}
+        if plan.kinds & OUTLINE_ITEMS or any(item.path or item.what for item in plan.sections):
+            found: Sequence[Outlined] = await mailbox.outlines(UIDSet.of(columns.uids))
+            outlined = {one.uid: one for one in found}
+        wanted = [item for item in plan.items if item.kind in COLUMN_ITEMS]
+        fields = self.renderer.fields(columns, kinds_of(wanted), selected.recent)
+        unasked: list[list[bytes]] | None = None
+        if newly_seen and Item.FLAGS not in plan.kinds:
+            kinds = [kind for kind in (Item.FLAGS, *self.extra) if kind not in plan.kinds]
+            unasked = self.renderer.fields(columns, kinds, selected.recent)
+        if Item.FLAGS in plan.kinds:
+            selected.told(columns)
+        complete = True
+        position = 0
+        uids, sizes = columns.uids, columns.sizes
+        while position < len(uids):
+            opened: list[Source | None]
+            if plan.sections or not self._all_outlined(outlined, uids[position]):
+                opened = await sources(mailbox, uids, sizes, position)
+            else:
+                opened = [None]
+            try:
+                for offset, source in enumerate(opened):
+                    index = position + offset
+                    row = fields[index]
+                    if unasked is not None and uids[index] in newly_seen:
+                        row = row + unasked[index]
+                    one = outlined.get(uids[index])
+                    done = await self._message(rows.numbers[index], row, uids[index], one, source)
+                    complete = complete and done
+            finally:
+                for source in opened:
+                    if source is not None:
+                        source.close()
+            position += len(opened)
+            await self.wire.pause()
+        return complete
+
+    def _all_outlined(self, outlined: dict[int, Outlined], uid: int) -> bool:
+        """No bytes are needed for the message's outline, or it is gone."""
+        one = outlined.get(uid)
+        return one is None or self.outlines.has(self.selected.view.number, one)
+
+    async def _see(self, rows: Rows) -> tuple[Rows, UIDSet]:
+        """Set \\Seen where it is not; the rows as they are then, and which were changed."""
+        columns = rows.columns
+        unseen = UIDSet.of(compress(columns.uids, [not word & SEEN for word in columns.flags]))
+        if not unseen:
+            return rows, NOTHING
+        mailbox = self.selected.view.mailbox
+        result = await mailbox.set_flags(unseen, _SET_SEEN, None)
+        await self.selected.view.refresh()
+        # This session hears of it in this very answer.
+        self.selected.told(result.changed)
+        again = list(self.selected.pieces(UIDSet.of(columns.uids), len(columns) or 1))
+        return (again[0] if again else Rows((), Columns())), UIDSet.of(result.changed.uids)
+
+    async def _message(
+        self, number: int, row: list[bytes], uid: int, outlined: Outlined | None, source: Source | None
+    ) -> bool:
+        """One message's answer; False if it is gone and nothing was written."""
+        plan = self.plan
+        if plan.sections and source is None:
+            return False
+        record: bytes | None = None
+        if outlined is not None:
+            try:
+                record = await self.outlines.record(
+                    self.selected.view.number, outlined, source, self.wire.pause
+                )
+            except NoSuchMessage:
+                return False
+        elif plan.kinds & OUTLINE_ITEMS or any(item.path or item.what for item in plan.sections):
+            return False
+        words = list(row)
+        if record is not None:
+            for item in plan.items:
+                if item.kind in OUTLINE_ITEMS:
+                    words.append(item.label + b" " + _RENDERED[item.kind](record))
+        head = b"* %d FETCH (" % number + b" ".join(words)
+        wire = self.wire
+        wire.write(head)
+        apart = b" " if words else b""
+        for item in plan.sections:
+            assert source is not None
+            wire.write(apart + item.label + b" ")
+            apart = b" "
+            await self._section(item, source, outlined, record)
+        wire.write(b")\r\n")
+        await wire.drained()
+        return True
+
+    async def _section(
+        self, item: FetchItem, source: Source, outlined: Outlined | None, record: bytes | None
+    ) -> None:
+        ranges = _ranges(item, source, outlined, record)
+        if ranges is None:
+            # RFC 3501 §6.4.5 says nothing of parts that are not there; NIL is what nstring has for it.
+            self.wire.write(b"NIL")
+            return
+        if item.what in ("HEADER.FIELDS", "HEADER.FIELDS.NOT"):
+            start, length = ranges[0]
+            header = await source.read(start, min(length, HEADER))
+            chosen = sections.select_fields(header, item.fields, item.negate)
+            if item.partial is not None:
+                begin, most = item.partial
+                chosen = chosen[begin : begin + most]
+            self.wire.write(b"{%d}\r\n%b" % (len(chosen), chosen))
+            return
+        if item.partial is not None:
+            ranges = _part_of(ranges, *item.partial)
+        self.wire.write(b"{%d}\r\n" % sum(length for _, length in ranges))
+        for start, length in ranges:
+            end = start + length
+            while start < end:
+                piece = await source.read(start, min(PIECE, end - start))
+                if not piece:
+                    # A literal that was announced must be as long as it said.
+                    raise NoSuchMessage(reason="The message is shorter than its mailbox says")
+                self.wire.write(piece)
+                start += len(piece)
+                await self.wire.drained()
+
+
+def _ranges(
+    item: FetchItem, source: Source, outlined: Outlined | None, record: bytes | None
+) -> Sequence[tuple[int, int]] | None:
+    """Where a section lies, None if the message has no such part."""
+    if not item.path and item.what is None:
+        return [(0, source.size)]
+    assert outlined is not None and record is not None
+    if not item.path and item.what in ("HEADER", "HEADER.FIELDS", "HEADER.FIELDS.NOT", "TEXT"):
+        # Known without taking the record apart, and what most clients ask for.
+        end = min(source.size, outlined.prefix_size + header_size(record))
+        return [(end, source.size - end)] if item.what == "TEXT" else [(0, end)]
+    what = "HEADER" if item.what in ("HEADER.FIELDS", "HEADER.FIELDS.NOT") else item.what
+    try:
+        outline = Outline.from_bytes(record)
+    except BadRecord:
+        return None
+    return sections.locate(outline, outlined.prefix_size, source.size, item.path, what)
+
+
+def _part_of(ranges: Iterable[tuple[int, int]], begin: int, most: int) -> list[tuple[int, int]]:
+    """The octets of some ranges from `begin` on, `most` of them (RFC 3501 §6.4.5, partial)."""
+    found = []
+    for start, length in ranges:
+        skipped = min(begin, length)
+        begin -= skipped
+        taken = min(length - skipped, most)
+        most -= taken
+        if taken:
+            found.append((start + skipped, taken))
+    return found
+
+
+def newer(rows: Rows, modseq: int) -> Rows:
+    """Those rows whose modseq is greater."""
+    mask = [each > modseq for each in rows.columns.modseqs]
+    if all(mask):
+        return rows
+    columns = Columns.of(compress(rows.columns.rows(), mask))
+    return Rows(list(compress(rows.numbers, mask)), columns)
+
+

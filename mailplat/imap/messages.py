@@ -1,0 +1,203 @@
+"""
+The commands on the selected mailbox: FETCH, STORE, SEARCH, COPY, MOVE, EXPUNGE, CLOSE.
+
+A part of `mailplat.imap.session.IMAPSession`.  Sequence numbers end here: below are UIDs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mailplat.errors import NoSuchMailbox
+from mailplat.imap import commands, responses
+from mailplat.imap.commands import Item
+from mailplat.imap.fetch import Fetching
+from mailplat.imap.grammar import SequenceSet
+from mailplat.imap.reading import Outlines
+from mailplat.imap.refusal import Refused
+from mailplat.imap.search import search
+from mailplat.imap.view import Selected, SequenceError
+from mailplat.interfaces import IMovesMessages
+from mailplat.uids import UIDSet
+from mailplat.values import Copied
+from mailplat.wire import Wire
+
+#: Messages told of at a time.
+ROWS = 1000
+
+
+class MessageCommands:
+    """See the module."""
+
+    _wire: Wire
+    _outlines: Outlines
+    _account: Any
+    _selected: Selected | None
+    _renderer: responses.RowRenderer | None
+    _condstore: bool
+
+    def _enable_condstore(self) -> None:
+        raise TypeError
+
+    def _unselect(self) -> None:
+        raise TypeError
+
+    def _mailbox(self) -> tuple[Selected, responses.RowRenderer]:
+        assert self._selected is not None and self._renderer is not None
+        return self._selected, self._renderer
+
+    def _meant(self, selected: Selected, by_uid: bool, numbers: SequenceSet) -> UIDSet:
+        """The UIDs that a client means."""
+        if by_uid:
+            return selected.known(numbers.resolve(selected.star))
+        try:
+            return selected.from_numbers(numbers.resolve(selected.exists))
+        except SequenceError as error:
+            raise Refused(str(error)) from None
+
+    def _writable(self, selected: Selected) -> None:
+        if selected.read_only:
+            raise Refused("The mailbox is read-only", b"READ-ONLY")
+
+    def _extra(self) -> tuple[Item, ...]:
+        """What comes with FLAGS that nobody asked for (RFC 7162 §3.2)."""
+        return (Item.UID, Item.MODSEQ) if self._condstore else ()
+
+    async def _tell_flags(self, selected: Selected, uids: UIDSet, by_uid: bool = False) -> None:
+        """Untagged FETCH with the flags of these messages, as they are now."""
+        _, renderer = self._mailbox()
+        kinds = [Item.FLAGS, *self._extra()]
+        if by_uid and Item.UID not in kinds:
+            # RFC 3501 §6.4.8
+            kinds.insert(0, Item.UID)
+        for rows in selected.pieces(uids, ROWS):
+            selected.told(rows.columns)
+            self._wire.write(renderer.lines(rows.numbers, rows.columns, kinds, selected.recent))
+            await self._wire.drained()
+            await self._wire.pause()
+
+    async def _fetch(self, command: commands.Fetch) -> tuple[str, bytes]:
+        selected, renderer = self._mailbox()
+        uids = self._meant(selected, command.uid, command.numbers)
+        if command.changed_since is not None or Item.MODSEQ in command.plan.kinds:
+            self._enable_condstore()
+        extra = self._extra()
+        if command.uid and Item.UID not in extra:
+            extra = (Item.UID, *extra)
+        fetching = Fetching(selected, command.plan, renderer, self._outlines, self._wire, extra)
+        complete = await fetching.run(uids, command.changed_since)
+        # RFC 5530 EXPUNGEISSUED: some are gone, which the client will hear of later.
+        return "FETCH completed", b"" if complete or command.uid else b"EXPUNGEISSUED"
+
+    async def _store(self, command: commands.Store) -> tuple[str, bytes]:
+        selected, renderer = self._mailbox()
+        self._writable(selected)
+        uids = self._meant(selected, command.uid, command.numbers)
+        if command.unchanged_since is not None:
+            self._enable_condstore()
+        mailbox = selected.view.mailbox
+        before = len(mailbox.keywords)
+        result = await mailbox.set_flags(uids, command.change, command.unchanged_since)
+        await selected.catch_up(hinted=False)
+        if len(mailbox.keywords) > before:
+            # What new keywords are called comes before they are used (RFC 3501 §7.2.6).
+            self._wire.write(responses.flags(mailbox.keywords))
+            self._wire.write(responses.permanent_flags(mailbox.keywords, selected.read_only))
+        if not command.silent:
+            await self._tell_flags(selected, uids - result.refused, command.uid)
+        elif self._condstore and command.unchanged_since is not None and result.changed.uids:
+            # RFC 7162 §3.1.3: the new modseqs are told even if the flags are not.
+            selected.told(result.changed)
+            changed = UIDSet.of(result.changed.uids)
+            for rows in selected.pieces(changed, ROWS):
+                kinds = (Item.UID, Item.MODSEQ)
+                self._wire.write(renderer.lines(rows.numbers, rows.columns, kinds, selected.recent))
+                await self._wire.drained()
+        else:
+            selected.told(result.changed)
+        if result.refused:
+            told = result.refused if command.uid else selected.to_numbers(result.refused)
+            return "Conditional STORE failed for some", b"MODIFIED " + responses.uid_set(told)
+        complete = command.uid or not selected.lagging(uids)
+        return "STORE completed", b"" if complete else b"EXPUNGEISSUED"
+
+    async def _search(self, command: commands.Search) -> tuple[str, bytes]:
+        selected, _ = self._mailbox()
+        if command.modseq:
+            self._enable_condstore()
+        # New messages count only once the client was told of them.
+        found = await search(selected, command.key, command.uid, self._outlines, self._wire.pause)
+        numbers = found.numbers
+        if command.returns is None:
+            modseq = found.highest_modseq if command.modseq else None
+            self._wire.write(responses.searched(numbers, modseq))
+        else:
+            # RFC 4731 §3.2: with MIN or MAX alone the modseq is that message's.
+            modseq = None
+            if command.modseq:
+                modseq = {
+                    frozenset({"MIN"}): found.first_modseq,
+                    frozenset({"MAX"}): found.last_modseq,
+                    frozenset({"MIN", "MAX"}): max(found.first_modseq, found.last_modseq),
+                }.get(command.returns, found.highest_modseq)
+            answer = responses.esearched(command.tag, command.uid, numbers, command.returns, modseq)
+            self._wire.write(answer)
+        return "SEARCH completed", b""
+
+    async def _copy(self, command: commands.Copy) -> tuple[str, bytes]:
+        selected, _ = self._mailbox()
+        uids = self._meant(selected, command.uid, command.numbers)
+        try:
+            copied = await selected.view.mailbox.copy(uids, command.mailbox)
+        except NoSuchMailbox as error:
+            raise Refused(error.text, b"TRYCREATE") from None
+        return "COPY completed", _copy_code(copied)
+
+    async def _move(self, command: commands.Move) -> tuple[str, bytes]:
+        selected, _ = self._mailbox()
+        if IMovesMessages not in self._account.abilities:
+            raise Refused("Unknown command")
+        self._writable(selected)
+        uids = self._meant(selected, command.uid, command.numbers)
+        mailbox = selected.view.mailbox
+        if not IMovesMessages.providedBy(mailbox):
+            raise Refused("This mailbox cannot move messages", b"CANNOT")
+        try:
+            moved = await mailbox.move(uids, command.mailbox)
+        except NoSuchMailbox as error:
+            raise Refused(error.text, b"TRYCREATE") from None
+        code = _copy_code(moved)
+        if code:
+            # RFC 6851 §4.3: the code comes before the EXPUNGEs.
+            self._wire.write(responses.tagged(b"*", b"OK", "Moved", code))
+        return "MOVE completed", b""
+
+    async def _expunge(self, command: commands.Expunge | commands.UIDExpunge) -> tuple[str, bytes]:
+        selected, _ = self._mailbox()
+        self._writable(selected)
+        uids = UIDSet(((1, selected.last),))
+        if isinstance(command, commands.UIDExpunge):
+            uids = self._meant(selected, True, command.uids)
+        if uids:
+            await selected.view.mailbox.expunge(uids, deleted_only=True)
+            await selected.catch_up()
+        code = b"HIGHESTMODSEQ %d" % selected.view.upto if self._condstore else b""
+        return "EXPUNGE completed", code
+
+    async def _close(self, command: commands.Close | commands.Unselect) -> tuple[str, bytes]:
+        selected, _ = self._mailbox()
+        try:
+            if isinstance(command, commands.Close) and not selected.read_only and selected.last:
+                # RFC 3501 §6.4.2: silently, and only what the client knows of.
+                await selected.view.mailbox.expunge(UIDSet(((1, selected.last),)), deleted_only=True)
+        finally:
+            self._unselect()
+        return "Completed", b""
+
+
+def _copy_code(copied: Copied) -> bytes:
+    """COPYUID (RFC 4315 §3); nothing if nothing was copied."""
+    if not copied.sources:
+        return b""
+    sources, copies = responses.uid_set(copied.sources), responses.uid_set(copied.copies)
+    return b"COPYUID %d %b %b" % (copied.uid_validity, sources, copies)

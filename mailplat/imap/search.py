@@ -1,0 +1,574 @@
+"""
+SEARCH: which messages of a mailbox meet a criterion (RFC 3501 §6.4.4).
+
+The rows are looked at a few thousand at a time.  For each such piece a criterion says of
+every row whether it certainly holds, and whether it may hold; both are integers with one
+octet a row, so that AND, OR and NOT are single operations on large numbers.  What flags,
+dates, sizes and numbers decide is decided there, at the speed of C.  Only messages of which
+it is not known yet are read: their outline for SENT..., their header, and last their text.
+
+Dates of arrival are compared by their day in UTC; the day of a Date field is the one that
+stands there, whatever its zone.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Sequence
+from datetime import date
+from email.utils import parsedate
+from itertools import compress
+from sys import byteorder
+from typing import Any
+
+from mailplat.imap import commands
+from mailplat.imap.commands import Key, When
+from mailplat.imap.reading import OUTLINES, Outlines, Pause, Source, sources
+from mailplat.imap.view import Rows, Selected
+from mailplat.interfaces import ISearches
+from mailplat.message import headers, sections
+from mailplat.message.outline import BadRecord, Outline, Part, header_size, rendered_envelope
+from mailplat.uids import UIDSet
+from mailplat.values import SYSTEM_FLAGS, Outlined
+
+#: Rows looked at in one step.
+STEP = 4096
+
+#: Text of a part that is decoded and searched in one step, in octets as they are stored.
+TEXT_STEP = 256 * 1024
+
+_EPOCH = date(1970, 1, 1).toordinal()
+_DAY = 86400
+
+#: Bit -> table that makes 1 of octets with this bit set, and 0 of others.
+_HAS_BIT = [bytes(octet >> bit & 1 for octet in range(256)) for bit in range(8)]
+
+
+class Found:
+    """
+    What a search found.
+
+    Attributes:
+        numbers: sequence numbers or UIDs, ascending.
+        first_modseq: the modseq of the first, 0 if there is none.
+        last_modseq: the modseq of the last.
+        highest_modseq: the greatest of all.
+    """
+
+    __slots__ = ("first_modseq", "highest_modseq", "last_modseq", "numbers")
+
+    def __init__(self) -> None:
+        self.numbers = array("I")
+        self.first_modseq = 0
+        self.last_modseq = 0
+        self.highest_modseq = 0
+
+
+async def search(selected: Selected, key: Key, by_uid: bool, outlines: Outlines, pause: Pause) -> Found:
+    """
+    The messages that meet `key`.
+
+    Args:
+        by_uid: answer with UIDs rather than sequence numbers.
+        pause: awaited between steps.
+
+    Raises:
+        what the mailbox raises.
+    """
+    criterion = compiled(key, selected)
+    found = Found()
+    everything = UIDSet(((1, selected.last),))
+    for rows in selected.pieces(everything, STEP):
+        chosen = await _chosen(criterion, rows, selected, outlines, pause)
+        if chosen:
+            mask = chosen.to_bytes(len(rows.columns), "little")
+            modseqs = array("Q", compress(rows.columns.modseqs, mask))
+            found.first_modseq = found.first_modseq or modseqs[0]
+            found.last_modseq = modseqs[-1]
+            found.highest_modseq = max(found.highest_modseq, max(modseqs))
+            found.numbers.extend(compress(rows.columns.uids if by_uid else rows.numbers, mask))
+        await pause()
+    return found
+
+
+async def _chosen(
+    criterion: Criterion, rows: Rows, selected: Selected, outlines: Outlines, pause: Pause
+) -> int:
+    """The mask of the rows that meet the criterion."""
+    ones = _ones(len(rows.columns))
+    certain, possible = criterion.bounds(rows, ones)
+    unknown = possible & ~certain
+    if not unknown:
+        return certain
+    mailbox = selected.view.mailbox
+    if ISearches.providedBy(mailbox):
+        uids = array("I", compress(rows.columns.uids, unknown.to_bytes(len(rows.columns), "little")))
+        await criterion.look_up(mailbox, UIDSet.of(uids), rows)
+        certain, possible = criterion.bounds(rows, ones)
+        unknown = possible & ~certain
+    mask = unknown.to_bytes(len(rows.columns), "little")
+    wanted = list(compress(range(len(rows.columns)), mask))
+    matching = bytearray(len(rows.columns))
+    need = criterion.need
+    uids = rows.columns.uids
+    for start in range(0, len(wanted), OUTLINES):
+        indexes = wanted[start : start + OUTLINES]
+        outlined = {
+            one.uid: one for one in await mailbox.outlines(UIDSet.of([uids[index] for index in indexes]))
+        }
+        # Those that are gone by now meet nothing.
+        indexes = [index for index in indexes if uids[index] in outlined]
+        readable = [
+            index
+            for index in indexes
+            if need > _DATE or not outlines.has(selected.view.number, outlined[uids[index]])
+        ]
+        read = set(readable)
+        for index in indexes:
+            if index not in read:
+                message = _Message(outlined[uids[index]], None, selected.view.number, outlines, pause)
+                matching[index] = await criterion.holds(index, message)
+        done = 0
+        while done < len(readable):
+            opened = await sources(
+                mailbox,
+                [uids[index] for index in readable],
+                [rows.columns.sizes[index] for index in readable],
+                done,
+            )
+            try:
+                for index, source in zip(readable[done : done + len(opened)], opened, strict=True):
+                    if source is not None:
+                        message = _Message(
+                            outlined[source.uid], source, selected.view.number, outlines, pause
+                        )
+                        matching[index] = await criterion.holds(index, message)
+                        await pause()
+            finally:
+                for source in opened:
+                    if source is not None:
+                        source.close()
+            done += len(opened)
+        await pause()
+    return certain | int.from_bytes(matching, "little")
+
+
+def _ones(length: int) -> int:
+    return int.from_bytes(b"\1" * length, "little")
+
+
+# Messages, read as far as needed
+
+
+class _Message:
+    """A message whose header and text are read when somebody asks."""
+
+    __slots__ = ("_fields", "_header", "_outlined", "_outlines", "_pause", "_record", "_source", "_view")
+
+    def __init__(
+        self, outlined: Outlined, source: Source | None, view: int, outlines: Outlines, pause: Pause
+    ) -> None:
+        self._outlined = outlined
+        self._source = source
+        self._view = view
+        self._outlines = outlines
+        self._pause = pause
+        self._record: bytes | None = None
+        self._header: bytes | None = None
+        self._fields: list[tuple[bytes, bytes]] | None = None
+
+    async def record(self) -> bytes:
+        if self._record is None:
+            self._record = await self._outlines.record(
+                self._view, self._outlined, self._source, self._pause
+            )
+        return self._record
+
+    async def header(self) -> bytes:
+        """The header as clients see it, its blank line included."""
+        if self._header is None:
+            assert self._source is not None
+            size = self._outlined.prefix_size + header_size(await self.record())
+            self._header = await self._source.read(0, size)
+        return self._header
+
+    async def fields(self) -> list[tuple[bytes, bytes]]:
+        """(name in lower case, value) of each header field."""
+        if self._fields is None:
+            self._fields = headers.fields(await self.header())
+        return self._fields
+
+    async def sent(self) -> date | None:
+        """The day of the Date field."""
+        return _stated_day(rendered_envelope(await self.record()))
+
+    async def body_has(self, wanted: str) -> bool:
+        """Some text in the body contains `wanted`, which is case-folded and not empty."""
+        assert self._source is not None
+        outline = Outline.from_bytes(await self.record())
+        parts = [outline.root]
+        while parts:
+            part = parts.pop()
+            if part.message is not None:
+                inner = part.message
+                # An embedded message's header is text of the one that holds it.
+                start, stop = inner.header_start, inner.body_start
+                raw = await self._source.read(self._outlined.prefix_size + start, stop - start)
+                if wanted in headers.decode_words(_unfolded(raw)).casefold():
+                    return True
+                parts.append(inner)
+            elif part.children:
+                parts.extend(reversed(part.children))
+            elif part.type == "text" and await self._part_has(part, wanted):
+                return True
+        return False
+
+    async def _part_has(self, part: Part, wanted: str) -> bool:
+        assert self._source is not None
+        place = self._outlined.prefix_size + part.body_start
+        end = self._outlined.prefix_size + part.body_end
+        left, before = b"", ""
+        while place < end or left:
+            raw = left + await self._source.read(place, min(TEXT_STEP, end - place))
+            last = place + TEXT_STEP >= end
+            place = min(end, place + TEXT_STEP)
+            left = b""
+            if not last:
+                # Cut after a line, where characters and groups of base64 mostly end.
+                cut = raw.rfind(b"\n") + 1
+                if cut:
+                    raw, left = raw[:cut], raw[cut:]
+            text = before + sections.decoded_text(raw, part.encoding, part.charset).casefold()
+            if wanted in text:
+                return True
+            before = text[-(len(wanted) - 1) :] if len(wanted) > 1 else ""
+            await self._pause()
+            if last:
+                break
+        return False
+
+
+def _unfolded(raw: bytes) -> bytes:
+    return raw.replace(b"\r\n ", b" ").replace(b"\r\n\t", b"\t")
+
+
+def _stated_day(envelope: bytes) -> date | None:
+    """The day of the Date field, which is the first of ENVELOPE (RFC 3501 §7.4.2)."""
+    if not envelope.startswith(b'("'):
+        return None
+    text = envelope[2 : envelope.find(b'"', 2)][:100].decode("latin-1")
+    try:
+        parsed = parsedate(text)
+        return date(*parsed[:3]) if parsed is not None else None
+    except (ValueError, IndexError, TypeError, OverflowError):
+        return None
+
+
+# Criteria
+
+#: What has to be read of a message before a criterion can be decided, cheapest first.
+_NOTHING, _DATE, _HEADER, _BODY = range(4)
+
+
+class Criterion:
+    """
+    Part of a search.
+
+    Attributes:
+        need: what has to be read of messages that `bounds` leaves open.
+    """
+
+    need = _NOTHING
+
+    def bounds(self, rows: Rows, ones: int) -> tuple[int, int]:
+        """Masks of the rows for which it holds certainly, and possibly."""
+        return 0, ones
+
+    async def look_up(self, mailbox: Any, among: UIDSet, rows: Rows) -> None:
+        """Ask a mailbox that has an index over text (`ISearches`)."""
+
+    async def holds(self, index: int, message: _Message) -> bool:
+        """Whether it holds for a row of the last `bounds`, reading the message if need be."""
+        raise AssertionError("a criterion that bounds decides is not asked")
+
+
+class _Cheap(Criterion):
+    """What columns decide: `test` makes an octet 0 or 1 of each row."""
+
+    def __init__(self, test: Callable[[Rows], bytes]) -> None:
+        self._test = test
+        self._mask = b""
+
+    def bounds(self, rows: Rows, ones: int) -> tuple[int, int]:
+        self._mask = self._test(rows)
+        mask = int.from_bytes(self._mask, "little")
+        return mask, mask
+
+    async def holds(self, index: int, message: _Message) -> bool:
+        return bool(self._mask[index])
+
+
+class _All(Criterion):
+    def __init__(self, criteria: Sequence[Criterion]) -> None:
+        self._criteria = sorted(criteria, key=lambda criterion: criterion.need)
+        self.need = self._criteria[-1].need
+
+    def bounds(self, rows: Rows, ones: int) -> tuple[int, int]:
+        certain = possible = ones
+        for criterion in self._criteria:
+            one_certain, one_possible = criterion.bounds(rows, ones)
+            certain &= one_certain
+            possible &= one_possible
+        return certain, possible
+
+    async def look_up(self, mailbox: Any, among: UIDSet, rows: Rows) -> None:
+        for criterion in self._criteria:
+            await criterion.look_up(mailbox, among, rows)
+
+    async def holds(self, index: int, message: _Message) -> bool:
+        for criterion in self._criteria:
+            if not await criterion.holds(index, message):
+                return False
+        return True
+
+
+class _Any(Criterion):
+    def __init__(self, criteria: Sequence[Criterion]) -> None:
+        self._criteria = sorted(criteria, key=lambda criterion: criterion.need)
+        self.need = self._criteria[-1].need
+
+    def bounds(self, rows: Rows, ones: int) -> tuple[int, int]:
+        certain = possible = 0
+        for criterion in self._criteria:
+            one_certain, one_possible = criterion.bounds(rows, ones)
+            certain |= one_certain
+            possible |= one_possible
+        return certain, possible
+
+    async def look_up(self, mailbox: Any, among: UIDSet, rows: Rows) -> None:
+        for criterion in self._criteria:
+            await criterion.look_up(mailbox, among, rows)
+
+    async def holds(self, index: int, message: _Message) -> bool:
+        for criterion in self._criteria:
+            if await criterion.holds(index, message):
+                return True
+        return False
+
+
+class _Not(Criterion):
+    def __init__(self, criterion: Criterion) -> None:
+        self._criterion = criterion
+        self.need = criterion.need
+
+    def bounds(self, rows: Rows, ones: int) -> tuple[int, int]:
+        certain, possible = self._criterion.bounds(rows, ones)
+        return ones ^ possible, ones ^ certain
+
+    async def look_up(self, mailbox: Any, among: UIDSet, rows: Rows) -> None:
+        await self._criterion.look_up(mailbox, among, rows)
+
+    async def holds(self, index: int, message: _Message) -> bool:
+        return not await self._criterion.holds(index, message)
+
+
+class _Sent(Criterion):
+    need = _DATE
+
+    def __init__(self, when: When, day: date) -> None:
+        self._when = when
+        self._day = day
+
+    async def holds(self, index: int, message: _Message) -> bool:
+        sent = await message.sent()
+        if sent is None:
+            return False
+        if self._when is When.BEFORE:
+            return sent < self._day
+        return sent == self._day if self._when is When.ON else sent >= self._day
+
+
+class _Indexed(Criterion):
+    """What an index over text may decide."""
+
+    def __init__(self, field: str | None, text: str) -> None:
+        self._indexed = field
+        self._text = text
+        self._known = 0
+        self._yes = 0
+        self._looked_at: Rows | None = None
+
+    def bounds(self, rows: Rows, ones: int) -> tuple[int, int]:
+        if self._looked_at is not rows:
+            self._looked_at, self._known, self._yes = rows, 0, 0
+        return self._yes, self._yes | (ones ^ self._known)
+
+    async def look_up(self, mailbox: Any, among: UIDSet, rows: Rows) -> None:
+        if self._text:
+            found = await mailbox.containing(self._indexed, self._text, among)
+            self._known = int.from_bytes(_members(among, rows.columns.uids), "little")
+            self._yes = int.from_bytes(_members(found & among, rows.columns.uids), "little")
+
+    def decided(self, index: int) -> bool | None:
+        """What the index said of a row, None if it was not asked."""
+        if self._known >> 8 * index & 1:
+            return bool(self._yes >> 8 * index & 1)
+        return None
+
+
+class _Header(_Indexed):
+    need = _HEADER
+
+    def __init__(self, field: str, text: str) -> None:
+        super().__init__(field, text)
+        self._field = field.lower().encode("utf-8", "replace")
+        self._wanted = text.casefold()
+        # Most messages can be passed over without decoding anything.
+        self._plain = self._wanted.encode() if text.isascii() else None
+
+    async def holds(self, index: int, message: _Message) -> bool:
+        if (decided := self.decided(index)) is not None:
+            return decided
+        for name, value in await message.fields():
+            if name == self._field:
+                # "If the string is empty, all messages that have the field" (RFC 3501 §6.4.4)
+                if not self._wanted:
+                    return True
+                if self._plain is not None and b"=?" not in value and value.isascii():
+                    if self._plain in _unfolded(value).lower():
+                        return True
+                elif self._wanted in headers.decode_words(_unfolded(value)).casefold():
+                    return True
+        return False
+
+
+class _Body(_Indexed):
+    need = _BODY
+
+    def __init__(self, text: str) -> None:
+        super().__init__(None, text)
+        self._wanted = text.casefold()
+
+    async def holds(self, index: int, message: _Message) -> bool:
+        if (decided := self.decided(index)) is not None:
+            return decided
+        # Every text contains the empty string.
+        return not self._wanted or await _body_has(message, self._wanted)
+
+
+class _Text(Criterion):
+    need = _BODY
+
+    def __init__(self, text: str) -> None:
+        self._wanted = text.casefold()
+
+    async def holds(self, index: int, message: _Message) -> bool:
+        if not self._wanted:
+            return True
+        decoded = headers.decode_words(_unfolded(await message.header())).casefold()
+        return self._wanted in decoded or await _body_has(message, self._wanted)
+
+
+async def _body_has(message: _Message, wanted: str) -> bool:
+    try:
+        return await message.body_has(wanted)
+    except BadRecord:
+        return False
+
+
+# From keys to criteria
+
+
+def compiled(key: Key, selected: Selected) -> Criterion:
+    """The criterion of a key, for this client."""
+    match key:
+        case commands.And(keys):
+            return _All([compiled(inner, selected) for inner in keys])
+        case commands.Or(left, right):
+            return _Any([compiled(left, selected), compiled(right, selected)])
+        case commands.Not(inner):
+            return _Not(compiled(inner, selected))
+        case commands.SentOn(when, day):
+            return _Sent(when, day)
+        case commands.HeaderContains(field, text):
+            return _Header(field, text)
+        case commands.BodyContains(text):
+            return _Body(text)
+        case commands.TextContains(text):
+            return _Text(text)
+        case _:
+            return _Cheap(_column_test(key, selected))
+
+
+def _column_test(key: Key, selected: Selected) -> Callable[[Rows], bytes]:
+    match key:
+        case commands.HasFlag(flag, present):
+            return _flag_test(flag, present, selected)
+        case commands.Recent(present):
+            return lambda rows: _members(selected.recent, rows.columns.uids, present)
+        case commands.ReceivedOn(when, day):
+            return _day_test(when, day)
+        case commands.Larger(size):
+            return lambda rows: bytes(map(size.__lt__, rows.columns.sizes))
+        case commands.Smaller(size):
+            return lambda rows: bytes(map(size.__gt__, rows.columns.sizes))
+        case commands.Numbered(numbers):
+            wanted = numbers.resolve(selected.exists)
+            return lambda rows: _members(wanted, rows.numbers)
+        case commands.UIDs(uids):
+            listed = uids.resolve(selected.star)
+            return lambda rows: _members(listed, rows.columns.uids)
+        case commands.ModSeq(modseq):
+            # One modseq is kept a message, whatever entry is named (RFC 7162 §3.1.5).
+            return lambda rows: bytes(map(modseq.__le__, rows.columns.modseqs))
+        case commands.All():
+            return lambda rows: b"\1" * len(rows.columns)
+        case _:
+            raise TypeError(f"not a search key: {key!r}")
+
+
+def _members(wanted: UIDSet, ordered: Sequence[int], present: bool = True) -> bytes:
+    """1 for those of `ordered`, ascending, that are in the set; the contrary if not `present`."""
+    mask = bytearray(len(ordered)) if present else bytearray(b"\1") * len(ordered)
+    if wanted and ordered:
+        within = wanted & UIDSet(((ordered[0], ordered[-1]),))
+        inside = b"\1" if present else b"\0"
+        for piece in within.slices(ordered):
+            mask[piece] = inside * (piece.stop - piece.start)
+    return bytes(mask)
+
+
+def _flag_test(flag: str, present: bool, selected: Selected) -> Callable[[Rows], bytes]:
+    names = [name.lower() for name in (*SYSTEM_FLAGS, *selected.view.mailbox.keywords)]
+    if flag.lower() not in names:
+        # A keyword that no message has.
+        return lambda rows: (b"\0" if present else b"\1") * len(rows.columns)
+    bit = names.index(flag.lower())
+    flip = bytes((1, 0))
+    if bit >= 64:
+
+        def test(rows: Rows) -> bytes:
+            overflow = rows.columns.overflow
+            mask = bytes([overflow.get(uid, 0) >> bit & 1 for uid in rows.columns.uids])
+            return mask if present else mask.translate(flip.ljust(256, b"\0"))
+    else:
+        octet = bit >> 3 if byteorder == "little" else 7 - (bit >> 3)
+        table = _HAS_BIT[bit & 7]
+        if not present:
+            table = table.translate(flip.ljust(256, b"\0"))
+
+        def test(rows: Rows) -> bytes:
+            return rows.columns.flags.tobytes()[octet::8].translate(table)
+
+    return test
+
+
+def _day_test(when: When, day: date) -> Callable[[Rows], bytes]:
+    # RFC 3501 §6.4.4: disregarding time and timezone; the zone here is UTC.
+    start = (day.toordinal() - _EPOCH) * _DAY
+    stop = start + _DAY
+    if when is When.BEFORE:
+        return lambda rows: bytes(map(start.__gt__, rows.columns.dates))
+    if when is When.SINCE:
+        return lambda rows: bytes(map(start.__le__, rows.columns.dates))
+    return lambda rows: bytes([start <= moment < stop for moment in rows.columns.dates])
