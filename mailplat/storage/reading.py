@@ -1,0 +1,263 @@
+"""
+How the embedded store is read: functions over a connection, and the threads they run in.
+
+Each function sees one moment of the store, and answers with the mailbox's row of that
+moment besides what it was asked for (the row is None if the mailbox was deleted).  Each is
+one hop to a thread and back, whatever the number of messages.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.threadpool import ThreadPool
+
+from mailplat.errors import NoSuchMessage, StorageFull
+from mailplat.storage.ledger import EXPUNGED, MAILBOX, MailboxRow, columns_of
+from mailplat.storage.packs import OpenFile, OpenFiles
+from mailplat.storage.schema import connect, is_full
+from mailplat.uids import Run, UIDSet
+from mailplat.values import Changes, Columns, MailboxInfo, Outlined
+
+T = TypeVar("T")
+
+#: Bodies up to this size are read together with the row that says where they are.
+AT_ONCE = 64 * 1024
+
+_COLUMNS = (
+    "SELECT uid, flags, modseq, size, date FROM messages "
+    "WHERE mailbox = ? AND uid BETWEEN ? AND ? ORDER BY uid"
+)
+
+_OUTLINES = (
+    "SELECT m.uid, length(c.prefix), b.outline FROM messages AS m "
+    "CROSS JOIN copies AS c ON c.id = m.copy CROSS JOIN bodies AS b ON b.id = c.body "
+    "WHERE m.mailbox = ? AND m.uid BETWEEN ? AND ? ORDER BY m.uid"
+)
+
+_PLACES = (
+    "SELECT m.uid, m.size, c.prefix, b.position, b.size, f.id, f.name FROM messages AS m "
+    "CROSS JOIN copies AS c ON c.id = m.copy CROSS JOIN bodies AS b ON b.id = c.body "
+    "CROSS JOIN files AS f ON f.id = b.file "
+    "WHERE m.mailbox = ? AND m.uid BETWEEN ? AND ? ORDER BY m.uid"
+)
+
+
+class Readers:
+    """
+    A small pool of threads, each call with a connection of its own.
+
+    Args:
+        directory: the store's.
+        reactor: provides IReactorFromThreads.
+        most: threads.
+    """
+
+    def __init__(self, directory: str, reactor: Any, most: int = 4) -> None:
+        self._directory = directory
+        self._reactor = reactor
+        self._pool = ThreadPool(0, most, name="mailplat-readers")
+        self._idle: list[sqlite3.Connection] = []
+        self._waiting: set[Deferred[Any]] = set()
+
+    def start(self) -> None:
+        self._pool.start()
+
+    def stop(self) -> None:
+        """Waits for the calls under way, which are short."""
+        self._pool.stop()
+        while self._idle:
+            self._idle.pop().close()
+
+    def do(self, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
+        """`function(connection, *arguments)` in a thread, within one read transaction."""
+        return deferToThreadPool(self._reactor, self._pool, self._call, function, arguments)
+
+    def call(self, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
+        """`function(*arguments)` in a thread."""
+        return deferToThreadPool(self._reactor, self._pool, function, *arguments)
+
+    def _call(self, function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+        try:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                connection = connect(self._directory)
+            try:
+                connection.execute("BEGIN")
+                result = function(connection, *arguments)
+            except BaseException:
+                connection.close()
+                raise
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            if is_full(error):
+                raise StorageFull(reason=str(error)) from error
+            raise
+        self._idle.append(connection)
+        return result
+
+
+def everything(
+    connection: sqlite3.Connection, numbers: Sequence[int]
+) -> tuple[int, list[MailboxRow], set[str]]:
+    """The commit counter, the rows of these mailboxes as far as they are there, all accounts' names."""
+    (commits,) = connection.execute("SELECT commits FROM store").fetchone()
+    rows = [row for row in (mailbox(connection, number) for number in numbers) if row is not None]
+    return commits, rows, {name for (name,) in connection.execute("SELECT name FROM accounts")}
+
+
+def account(connection: sqlite3.Connection, name: str) -> int | None:
+    """The account's id."""
+    found = connection.execute("SELECT id FROM accounts WHERE name = ?", (name,)).fetchone()
+    return found[0] if found else None
+
+
+def mailboxes(connection: sqlite3.Connection, number: int) -> list[MailboxInfo]:
+    """See `IMailAccount.mailboxes`."""
+    subscribed = {
+        name for (name,) in connection.execute("SELECT name FROM subscriptions WHERE account = ?", (number,))
+    }
+    found = [
+        MailboxInfo(name, bool(selectable), name in subscribed, special_use)
+        for name, selectable, special_use in connection.execute(
+            "SELECT name, selectable, special_use FROM mailboxes WHERE account = ?", (number,)
+        )
+    ]
+    found += [
+        MailboxInfo(name, selectable=False, subscribed=True, exists=False)
+        for name in subscribed - {info.name for info in found}
+    ]
+    return sorted(found, key=lambda info: info.name)
+
+
+def mailbox(connection: sqlite3.Connection, number: int) -> MailboxRow | None:
+    """The row of a mailbox."""
+    values = connection.execute(f"SELECT {MAILBOX} FROM mailboxes AS m WHERE m.id = ?", (number,)).fetchone()
+    return MailboxRow.of(values) if values else None
+
+
+def mailbox_named(connection: sqlite3.Connection, number: int, name: str) -> MailboxRow | None:
+    """The row of an account's selectable mailbox."""
+    values = connection.execute(
+        f"SELECT {MAILBOX} FROM mailboxes AS m WHERE m.account = ? AND m.name = ? AND m.selectable",
+        (number, name),
+    ).fetchone()
+    return MailboxRow.of(values) if values else None
+
+
+def columns(connection: sqlite3.Connection, number: int, uids: UIDSet) -> tuple[MailboxRow | None, Columns]:
+    """See `IMailbox.columns`."""
+    row = mailbox(connection, number)
+    return row, _columns(connection, row, uids)
+
+
+def outlines(
+    connection: sqlite3.Connection, number: int, uids: UIDSet
+) -> tuple[MailboxRow | None, list[Outlined]]:
+    """See `IMailbox.outlines`."""
+    row = mailbox(connection, number)
+    return row, [
+        Outlined(*values)
+        for first, last in _present(row, uids)
+        for values in connection.execute(_OUTLINES, (number, first, last))
+    ]
+
+
+def changes(
+    connection: sqlite3.Connection, number: int, since: int
+) -> tuple[MailboxRow | None, Changes | None]:
+    """See `IMailbox.changes`; None if the mailbox was deleted."""
+    row = mailbox(connection, number)
+    if row is None:
+        return None, None
+    everybody = UIDSet(((1, row.uid_next - 1),))
+    if since <= 0:
+        return row, Changes(row.modseq, _columns(connection, row, everybody))
+    if since >= row.modseq:
+        return row, Changes(row.modseq, Columns())
+    if since < row.log_from:
+        # The log begins later.  Rows know their modseq, and who is not there has vanished.
+        there = _columns(connection, row, everybody)
+        changed = Columns.of(values for values in there.rows() if values[2] > since)
+        return row, Changes(row.modseq, changed, everybody - UIDSet.of(there.uids))
+    touched: tuple[list[Run], list[Run]] = ([], [])
+    for kind, text in connection.execute(
+        "SELECT kind, uids FROM changes WHERE mailbox = ? AND modseq > ?", (number, since)
+    ):
+        for run in text.split(","):
+            first, _, last = run.partition(":")
+            touched[kind].append((int(first), int(last or first)))
+    vanished = UIDSet(touched[EXPUNGED])
+    return row, Changes(row.modseq, _columns(connection, row, UIDSet(chain(*touched)) - vanished), vanished)
+
+
+def _columns(connection: sqlite3.Connection, row: MailboxRow | None, uids: UIDSet) -> Columns:
+    rows: list[tuple[Any, ...]] = []
+    for first, last in _present(row, uids):
+        assert row is not None
+        rows += connection.execute(_COLUMNS, (row.id, first, last)).fetchall()
+    return columns_of(rows)
+
+
+def _present(row: MailboxRow | None, uids: UIDSet) -> Iterator[Run]:
+    """The runs of these UIDs up to the last one that the mailbox gave."""
+    if row is not None:
+        for first, last in uids.runs:
+            if first >= row.uid_next:
+                break
+            yield first, last
+
+
+class Body:
+    """
+    Where a message's bytes are: its prefix, and a range of a file.
+
+    Attributes:
+        body: the bytes of that range if they have been read.
+    """
+
+    __slots__ = ("body", "file", "position", "prefix", "size")
+
+    def __init__(self, prefix: bytes, file: OpenFile, position: int, size: int) -> None:
+        self.prefix = prefix
+        self.file = file
+        self.position = position
+        self.size = size
+        self.body = file.read(position, size) if size <= AT_ONCE else None
+
+
+def content(connection: sqlite3.Connection, number: int, uid: int, files: OpenFiles) -> Body:
+    """Raises NoSuchMessage."""
+    for _, _, prefix, position, size, file, name in connection.execute(_PLACES, (number, uid, uid)):
+        try:
+            return Body(prefix, files.get(file, name), position, size)
+        except FileNotFoundError:
+            # Removed while this transaction still sees its row: the message is expunged.
+            break
+    raise NoSuchMessage()
+
+
+def contents(
+    connection: sqlite3.Connection, number: int, uids: UIDSet, limit: int, files: OpenFiles
+) -> list[tuple[int, bytes]]:
+    """See `IReadsMany.contents`."""
+    found: list[tuple[int, bytes]] = []
+    for first, last in uids.runs:
+        rows = connection.execute(_PLACES, (number, first, last))
+        for uid, whole, prefix, position, size, file, name in rows:
+            limit -= whole
+            if limit < 0:
+                return found
+            try:
+                found.append((uid, prefix + files.get(file, name).read(position, size)))
+            except FileNotFoundError:
+                limit += whole
+    return found
+
+

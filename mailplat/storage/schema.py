@@ -1,0 +1,211 @@
+"""
+The tables of the embedded store, and how a connection to them is opened.
+
+One directory holds everything:
+
+    index.sqlite    names, counters, flags, the change log, where bodies are
+    packs/          message bodies one after the other, in files that only grow
+    large/          one file for each large body
+    lock            held shared by each process that uses the directory
+
+A message is a row of `messages`; it points to a row of `copies`, which has the prefix that
+is this copy's own; that points to a row of `bodies`, which says where the body is and has
+its outline; that points to a row of `files`.  Each of the lower three counts what points
+to it, so nothing ever has to be searched for to know that it is dead.
+
+The index is in WAL mode: readers never wait for the writer, nor it for them.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Sequence
+
+from mailplat.errors import DataDirectoryError, StorageFull
+
+INDEX = "index.sqlite"
+LOCK = "lock"
+
+#: Marks the file as ours ("mplt").
+APPLICATION = 0x6D706C74
+
+_UNAVAILABLE = frozenset(
+    (
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+    )
+)
+
+#: How long a connection waits for another process's commit, in seconds.
+BUSY = 30.0
+
+# mailboxes.version counts every change of the row, so that of two readings the newer one is
+# known.  mailboxes.log_from: the change log answers for what came after this modseq.
+# messages.flags has no type: a word of more than 63 bits is kept as a blob, big-endian.
+# changes.kind: 0 new or flags changed, 1 expunged.
+_FIRST = """
+CREATE TABLE store (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    commits INTEGER NOT NULL,
+    uid_validity INTEGER NOT NULL
+);
+INSERT INTO store VALUES (1, 0, 0);
+
+CREATE TABLE accounts (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE
+);
+
+CREATE TABLE mailboxes (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    account INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    special_use TEXT,
+    selectable INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    uid_validity INTEGER NOT NULL,
+    uid_next INTEGER NOT NULL,
+    modseq INTEGER NOT NULL,
+    log_from INTEGER NOT NULL,
+    messages INTEGER NOT NULL,
+    unseen INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    recent INTEGER NOT NULL,
+    recent_from INTEGER NOT NULL,
+    keywords TEXT NOT NULL,
+    UNIQUE (account, name)
+);
+
+CREATE TABLE subscriptions (
+    account INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    PRIMARY KEY (account, name)
+) WITHOUT ROWID;
+
+CREATE TABLE files (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE,
+    large INTEGER NOT NULL,
+    bodies INTEGER NOT NULL
+);
+CREATE INDEX dead_files ON files (id) WHERE bodies <= 0;
+
+CREATE TABLE bodies (
+    id INTEGER PRIMARY KEY,
+    file INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    checksum INTEGER,
+    copies INTEGER NOT NULL,
+    outline BLOB
+);
+CREATE INDEX dead_bodies ON bodies (id) WHERE copies <= 0;
+
+CREATE TABLE copies (
+    id INTEGER PRIMARY KEY,
+    body INTEGER NOT NULL,
+    messages INTEGER NOT NULL,
+    prefix BLOB NOT NULL
+);
+CREATE INDEX dead_copies ON copies (id) WHERE messages <= 0;
+
+CREATE TABLE messages (
+    mailbox INTEGER NOT NULL,
+    uid INTEGER NOT NULL,
+    flags NOT NULL,
+    modseq INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    date INTEGER NOT NULL,
+    copy INTEGER NOT NULL,
+    PRIMARY KEY (mailbox, uid)
+) WITHOUT ROWID;
+
+CREATE TABLE changes (
+    mailbox INTEGER NOT NULL,
+    modseq INTEGER NOT NULL,
+    kind INTEGER NOT NULL,
+    uids TEXT NOT NULL,
+    PRIMARY KEY (mailbox, modseq, kind)
+) WITHOUT ROWID;
+"""
+
+#: Step n makes version n out of version n-1; a released step never changes.
+STEPS: tuple[str, ...] = (_FIRST,)
+
+
+def connect(directory: str, *, wait: float = BUSY) -> sqlite3.Connection:
+    """
+    A connection to a store's index, in any thread, one thread at a time.
+
+    Transactions are begun and ended by the caller; a commit returns after it is synced.
+    """
+    connection = sqlite3.connect(
+        os.path.join(directory, INDEX),
+        timeout=wait,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=256,
+    )
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA temp_store = MEMORY")
+    return connection
+
+
+def prepare(directory: str, steps: Sequence[str] = STEPS) -> None:
+    """
+    Make the index, or bring it up to the version that `steps` ends with.
+
+    Raises:
+        DataDirectoryError: a later version made it, or it is something else.
+        StorageFull: there is no room.
+    """
+    path = os.path.join(directory, INDEX)
+    try:
+        connection = connect(directory)
+        try:
+            _upgrade(connection, path, steps)
+        finally:
+            connection.close()
+    except sqlite3.DatabaseError as error:
+        if is_full(error):
+            raise StorageFull(reason=f"{path}: {error}") from error
+        raise DataDirectoryError(f"{path} cannot be used: {error}") from error
+
+
+def _upgrade(connection: sqlite3.Connection, path: str, steps: Sequence[str]) -> None:
+    (mark,) = connection.execute("PRAGMA application_id").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if tables and mark != APPLICATION:
+        raise DataDirectoryError(f"{path} is not a mail store")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        # Read under the lock: two processes may start at the same time.
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version > len(steps):
+            raise DataDirectoryError(
+                f"{path} has version {version}, made by a later mailplat; "
+                f"this one knows up to version {len(steps)}"
+            )
+        for step in steps[version:]:
+            for statement in step.split(";"):
+                if statement.strip():
+                    connection.execute(statement)
+        if version < len(steps):
+            connection.execute(f"PRAGMA application_id = {APPLICATION}")
+            connection.execute(f"PRAGMA user_version = {len(steps)}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
+def is_full(error: sqlite3.Error) -> bool:
+    """Whether SQLite failed because of the disk or of a lock, not because of what it was asked."""
+    # The low byte is the error, the others say where it happened.
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _UNAVAILABLE

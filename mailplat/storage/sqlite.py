@@ -1,0 +1,550 @@
+"""
+The embedded default store: one directory, an SQLite index and files of message bytes.
+
+What stands here is the face in the reactor's thread: the store, its accounts, its
+mailboxes.  Changes go to the writer's thread (`writer`), which commits what waits
+together; questions that need the disk go to a small pool of readers (`reading`).  What is
+asked all the time is answered at once from memory: a mailbox in use has its row here,
+advanced by our own commits, and one look at the store's commit counter tells whether
+another process changed something meanwhile.
+
+Nothing is acknowledged before it is durable.  UIDs, modseqs and UIDVALIDITY are given out
+inside the transaction and never go back.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+from weakref import WeakValueDictionary
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from zope.interface import implementer
+from zope.interface.interface import InterfaceClass
+
+from mailplat.errors import DataDirectoryError, NoSuchAccount, NoSuchMailbox, StorageFull
+from mailplat.interfaces import (
+    Delivery,
+    IClaimsRecent,
+    ICommitsTogether,
+    IMailAccount,
+    IMailbox,
+    IMailStore,
+    IMessageContent,
+    IMovesMessages,
+    IReadsMany,
+    NewMessage,
+)
+from mailplat.storage import names, reading
+from mailplat.storage.ledger import MailboxRow, Transaction
+from mailplat.storage.packs import LARGE, PACKS, ROLL, Disk, OpenFiles
+from mailplat.storage.reading import Body, Readers
+from mailplat.storage.schema import LOCK, connect, is_full, prepare
+from mailplat.storage.writer import Places, Published, Writer
+from mailplat.uids import NOTHING, UIDSet
+from mailplat.values import (
+    Changes,
+    Columns,
+    Copied,
+    FlagChange,
+    FlagsSet,
+    MailboxInfo,
+    MailboxStatus,
+    Outlined,
+)
+
+T = TypeVar("T")
+
+#: How often a mailbox that somebody watches is looked at for what other processes did, in seconds.
+POLL = 1.0
+
+
+@implementer(IMessageContent)
+class SQLiteContent:
+    """See `IMessageContent`."""
+
+    def __init__(self, readers: Readers, body: Body) -> None:
+        self.size = len(body.prefix) + body.size
+        self._readers = readers
+        self._body: Body | None = body
+
+    async def read(self, start: int, length: int) -> bytes:
+        body = self._body
+        if body is None:
+            raise ValueError("the content is closed")
+        end = min(start + length, self.size)
+        cut = len(body.prefix)
+        if end <= cut:
+            return body.prefix[start:end]
+        first, last = max(0, start - cut), end - cut
+        if last <= first:
+            return b""
+        if body.body is not None:
+            piece = body.body[first:last]
+        else:
+            position = body.position + first
+            # Most of what is read is in the page cache, and a hop costs more than the copy.
+            now = body.file.read_now(position, last - first)
+            piece = await self._readers.call(body.file.read, position, last - first) if now is None else now
+        return body.prefix[start:] + piece if start < cut else piece
+
+    def close(self) -> None:
+        self._body = None
+
+
+@implementer(IMailbox, IMovesMessages, IReadsMany, IClaimsRecent)
+class SQLiteMailbox:
+    """See `IMailbox`."""
+
+    read_only = False
+
+    def __init__(self, store: SQLiteStore, row: MailboxRow) -> None:
+        self._store = store
+        self._row = row
+        self._gone = False
+        self._hints: dict[object, Callable[[], None]] = {}
+        self.uid_validity = row.uid_validity
+        self.keywords: list[str] = row.keywords
+
+    @property
+    def name(self) -> str:
+        return self._row.name
+
+    # Reading
+
+    async def status(self) -> MailboxStatus:
+        await self._store.catch_up()
+        row = self._row
+        return MailboxStatus(
+            messages=row.messages,
+            unseen=row.unseen,
+            recent=row.recent,
+            uid_next=row.uid_next,
+            uid_validity=row.uid_validity,
+            highest_modseq=row.modseq,
+            size=row.size,
+        )
+
+    async def columns(self, uids: UIDSet) -> Columns:
+        return await self._read(reading.columns, uids)
+
+    async def outlines(self, uids: UIDSet) -> Sequence[Outlined]:
+        return await self._read(reading.outlines, uids)
+
+    async def content(self, uid: int) -> SQLiteContent:
+        store = self._store
+        body = await store.readers.do(reading.content, self._row.id, uid, store.files)
+        return SQLiteContent(store.readers, body)
+
+    async def contents(self, uids: UIDSet, limit: int) -> Sequence[tuple[int, bytes]]:
+        store = self._store
+        return await store.readers.do(reading.contents, self._row.id, uids, limit, store.files)
+
+    async def changes(self, since: int) -> Changes:
+        row = self._row
+        if since >= row.modseq and self._store.is_current():
+            return Changes(row.modseq, Columns())
+        found: Changes | None = await self._read(reading.changes, since)
+        if found is None:
+            # Deleted: to those who have it open, all its messages vanish.
+            row = self._row
+            return Changes(row.modseq, Columns(), UIDSet(((1, row.uid_next - 1),)))
+        return found
+
+    def watch(self, hint: Callable[[], None]) -> Callable[[], None]:
+        key = object()
+        self._hints[key] = hint
+        self._store.watched(self, True)
+
+        def stop() -> None:
+            if self._hints.pop(key, None) is not None and not self._hints:
+                self._store.watched(self, False)
+
+        return stop
+
+    # Changing
+
+    async def append(self, messages: Sequence[NewMessage]) -> Sequence[int]:
+        number = self._row.id
+
+        def act(txn: Transaction, places: Places) -> list[int]:
+            row = txn.box(number)
+            return txn.append([(row, message) for message in messages], places)
+
+        return await self._store.write(act, [message.body for message in messages])
+
+    async def set_flags(
+        self, uids: UIDSet, change: FlagChange, unchanged_since: int | None = None
+    ) -> FlagsSet:
+        number = self._row.id
+        if self._gone or not uids:
+            return FlagsSet(Columns())
+        return await self._store.write(
+            lambda txn, _: txn.set_flags(txn.box(number), uids, change, unchanged_since)
+        )
+
+    async def expunge(self, uids: UIDSet, deleted_only: bool = True) -> UIDSet:
+        number = self._row.id
+        if self._gone or not uids:
+            return NOTHING
+        return await self._store.write(lambda txn, _: txn.expunge(txn.box(number), uids, deleted_only))
+
+    async def copy(self, uids: UIDSet, destination: str) -> Copied:
+        return await self._transfer(Transaction.copy, uids, destination)
+
+    async def move(self, uids: UIDSet, destination: str) -> Copied:
+        return await self._transfer(Transaction.move, uids, destination)
+
+    async def claim_recent(self) -> UIDSet:
+        await self._store.catch_up()
+        row = self._row
+        if self._gone or row.recent_from == row.uid_next:
+            return NOTHING
+        number = row.id
+        # A claim lost in a crash makes a message recent twice, which RFC 3501 §2.3.2 lives with.
+        return await self._store.write(lambda txn, _: txn.claim_recent(txn.box(number)), lazy=True)
+
+    # Beneath them
+
+    async def _transfer(
+        self,
+        act: Callable[[Transaction, MailboxRow, UIDSet, MailboxRow], Copied],
+        uids: UIDSet,
+        destination: str,
+    ) -> Copied:
+        number, account = self._row.id, self._row.account
+
+        def transfer(txn: Transaction, _: Places) -> Copied:
+            target = txn.box_named(account, destination)
+            return act(txn, txn.box(number), uids, target)
+
+        return await self._store.write(transfer)
+
+    async def _read(self, function: Callable[..., tuple[MailboxRow | None, T]], *arguments: Any) -> T:
+        row, result = await self._store.readers.do(function, self._row.id, *arguments)
+        if row is None:
+            self.close()
+        elif self.advance(row):
+            # Another process was faster than the poll.
+            self.tell()
+        return result
+
+    def advance(self, row: MailboxRow) -> bool:
+        """Take this row if it is newer; True if there is something that `changes` tells."""
+        old = self._row
+        if row.version <= old.version or self._gone:
+            return False
+        self._row = row
+        self.keywords = row.keywords
+        return row.modseq != old.modseq
+
+    def close(self) -> None:
+        """The mailbox was deleted."""
+        if not self._gone:
+            self._gone = True
+            row = self._row
+            row.modseq += 1
+            row.messages = row.unseen = row.recent = row.size = 0
+            row.recent_from = row.uid_next
+            self.tell()
+
+    def tell(self) -> None:
+        for hint in list(self._hints.values()):
+            try:
+                hint()
+            except Exception:
+                self._store.log.failure("A watcher of a mailbox failed")
+
+
+@implementer(IMailAccount)
+class SQLiteAccount:
+    """See `IMailAccount`."""
+
+    abilities: frozenset[InterfaceClass] = frozenset(
+        (ICommitsTogether, IMovesMessages, IReadsMany, IClaimsRecent)
+    )
+
+    def __init__(self, store: SQLiteStore, number: int, name: str) -> None:
+        self.name = name
+        self._store = store
+        self._number = number
+
+    async def mailboxes(self) -> Sequence[MailboxInfo]:
+        return await self._store.readers.do(reading.mailboxes, self._number)
+
+    async def open(self, name: str) -> SQLiteMailbox:
+        row = await self._store.readers.do(reading.mailbox_named, self._number, name)
+        if row is None:
+            raise NoSuchMailbox()
+        return self._store.live(row)
+
+    async def create(self, name: str, special_use: str | None = None) -> None:
+        await self._store.write(lambda txn, _: names.create(txn, self._number, name, special_use))
+
+    async def delete(self, name: str) -> None:
+        await self._store.write(lambda txn, _: names.delete(txn, self._number, name))
+
+    async def rename(self, old: str, new: str) -> None:
+        await self._store.write(lambda txn, _: names.rename(txn, self._number, old, new))
+
+    async def subscribe(self, name: str, subscribed: bool) -> None:
+        await self._store.write(lambda txn, _: names.subscribe(txn, self._number, name, subscribed))
+
+
+@implementer(IMailStore, ICommitsTogether)
+class SQLiteStore:
+    """
+    See `IMailStore`.  Several processes may have the same directory open.
+
+    Args:
+        directory: made if it is missing; a file system that other processes on this
+            machine see as one, with working locks (not NFS).
+        reactor: provides IReactorTime and IReactorFromThreads.
+        clock: seconds since 1970; a new mailbox's UIDVALIDITY is this or, if the store has
+            given that already, the next number.
+        roll: octets after which a new pack is begun.
+        disk: what writes message bytes.
+        poll: how often watched mailboxes are compared with what other processes did.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        directory: str,
+        reactor: Any,
+        *,
+        clock: Callable[[], float] = time.time,
+        roll: int = ROLL,
+        disk: Disk | None = None,
+        poll: float = POLL,
+    ) -> None:
+        self.directory = directory
+        self._reactor = reactor
+        self._clock = clock
+        self._roll = roll
+        self._disk = disk or Disk()
+        self._poll = poll
+        self._lock = -1
+        self._accounts: set[str] = set()
+        self._live: WeakValueDictionary[int, SQLiteMailbox] = WeakValueDictionary()
+        self._watched: set[SQLiteMailbox] = set()
+        self._poll_call: Any = None
+        # What we know of other processes' commits: see is_current.
+        self._absorbed = 0
+        self._absorbed_foreign = 0
+        self._own_accounts = 0
+
+    # Life
+
+    async def start(self) -> None:
+        self.files = OpenFiles(self.directory)
+        self.readers = Readers(self.directory, self._reactor)
+        self._writer = Writer(
+            self.directory,
+            self._reactor,
+            self._published,
+            clock=self._clock,
+            disk=self._disk,
+            roll=self._roll,
+        )
+        self.readers.start()
+        try:
+            await self.readers.call(self._open)
+        except BaseException:
+            self.readers.stop()
+            self._close_lock()
+            raise
+        self._writer.start()
+
+    def _open(self) -> None:
+        """In a thread: everything that `start` does on disk."""
+        try:
+            for name in ("", PACKS, LARGE):
+                path = os.path.join(self.directory, name)
+                if not os.path.isdir(path):
+                    os.makedirs(path, 0o700)
+                    self._disk.sync_directory(os.path.dirname(path.rstrip("/")) or ".")
+            alone = self._take_lock()
+            prepare(self.directory)
+            self._disk.sync_directory(self.directory)
+            self._watch = connect(self.directory, wait=0)
+            if alone:
+                self._remove_garbage()
+            self._writer.open(bury=alone)
+            self._absorbed, _, self._accounts = reading.everything(self._watch, ())
+            fcntl.flock(self._lock, fcntl.LOCK_SH)
+        except PermissionError as error:
+            raise DataDirectoryError(f"{self.directory} cannot be used: {error.strerror}") from error
+        except OSError as error:
+            raise StorageFull(reason=str(error)) from error
+        except sqlite3.Error as error:
+            if is_full(error):
+                raise StorageFull(reason=str(error)) from error
+            raise DataDirectoryError(f"{self.directory} cannot be used: {error}") from error
+
+    def _take_lock(self) -> bool:
+        """Be among those who use the directory; True if nobody else is, and until we say so."""
+        self._lock = os.open(os.path.join(self.directory, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fcntl.flock(self._lock, fcntl.LOCK_SH)
+            return False
+        return True
+
+    def _close_lock(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def _remove_garbage(self) -> None:
+        """Files that a crash left without a row.  Nobody else is here who could be about to write one."""
+        known = {name for (name,) in self._watch.execute("SELECT name FROM files")}
+        for folder in (PACKS, LARGE):
+            for entry in os.listdir(os.path.join(self.directory, folder)):
+                if f"{folder}/{entry}" not in known:
+                    os.unlink(os.path.join(self.directory, folder, entry))
+
+    async def stop(self) -> None:
+        if self._poll_call is not None:
+            self._poll_call.cancel()
+            self._poll_call = None
+        await self._writer.stop()
+        self.readers.stop()
+        self._watch.close()
+        self.files.close()
+        self._live.clear()
+        self._watched.clear()
+        self._close_lock()
+
+    # Accounts
+
+    async def accounts(self) -> Sequence[str]:
+        await self.catch_up()
+        return sorted(self._accounts)
+
+    async def has_account(self, name: str) -> bool:
+        if name in self._accounts:
+            # If another process removed it just now, the commit will say so.
+            return True
+        await self.catch_up()
+        return name in self._accounts
+
+    async def account(self, name: str) -> SQLiteAccount:
+        number = await self.readers.do(reading.account, name)
+        if number is None:
+            raise NoSuchAccount()
+        return SQLiteAccount(self, number, name)
+
+    async def create_account(self, name: str) -> None:
+        await self.write(lambda txn, _: names.create_account(txn, name))
+
+    async def remove_account(self, name: str) -> None:
+        await self.write(lambda txn, _: names.remove_account(txn, name))
+
+    async def commit(self, deliveries: Sequence[Delivery]) -> Sequence[int]:
+        def act(txn: Transaction, places: Places) -> list[int]:
+            targets = [(txn.find(item.account, item.mailbox), item.message) for item in deliveries]
+            return txn.append(targets, places)
+
+        return await self.write(act, [item.message.body for item in deliveries])
+
+    # For the mailboxes
+
+    def write(
+        self,
+        act: Callable[[Transaction, Places], T],
+        bodies: Sequence[Any] = (),
+        lazy: bool = False,
+    ) -> Deferred[T]:
+        """See `Writer.do`."""
+        return self._writer.do(act, bodies, lazy)
+
+    def live(self, row: MailboxRow) -> SQLiteMailbox:
+        """The one object for a mailbox."""
+        mailbox = self._live.get(row.id)
+        if mailbox is None:
+            mailbox = self._live[row.id] = SQLiteMailbox(self, row)
+        elif mailbox.advance(row):
+            mailbox.tell()
+        return mailbox
+
+    def watched(self, mailbox: SQLiteMailbox, watched: bool) -> None:
+        """Somebody watches this mailbox, or nobody does any more."""
+        if watched:
+            self._watched.add(mailbox)
+            if self._poll_call is None:
+                self._poll_call = self._reactor.callLater(self._poll, self._look)
+        else:
+            self._watched.discard(mailbox)
+
+    # What other processes do
+
+    def is_current(self) -> bool:
+        """Whether what we have in memory is what the store says: one look, without a thread."""
+        try:
+            (commits,) = self._watch.execute("SELECT commits FROM store").fetchone()
+        except sqlite3.Error:
+            return False
+        if commits != max(self._writer.commits, self._absorbed):
+            return False
+        # Looked at last, as the writer sets it first.
+        return self._writer.foreign == self._absorbed_foreign
+
+    async def catch_up(self) -> None:
+        """Read again what other processes changed, if they did."""
+        if self.is_current():
+            return
+        while True:
+            foreign, own = self._writer.foreign, self._own_accounts
+            numbers = list(self._live.keys())
+            commits, rows, accounts = await self.readers.do(reading.everything, numbers)
+            if own == self._own_accounts:
+                break
+            # Accounts came or went through us meanwhile, which this reading may not know.
+        self._absorbed = max(self._absorbed, commits)
+        self._absorbed_foreign = foreign
+        self._accounts = accounts
+        self._advance(rows)
+        there = {row.id for row in rows}
+        for number in numbers:
+            if number not in there and (mailbox := self._live.get(number)) is not None:
+                mailbox.close()
+
+    def _look(self) -> None:
+        self._poll_call = None
+        if self._watched:
+            self._poll_call = self._reactor.callLater(self._poll, self._look)
+            if not self.is_current():
+                Deferred.fromCoroutine(self.catch_up()).addErrback(
+                    lambda failure: self.log.failure("Looking for other processes' changes failed", failure)
+                )
+
+    def _published(self, published: Published) -> None:
+        """Our own commit, in the reactor's thread."""
+        self._own_accounts += len(published.accounts)
+        for name, exists in published.accounts.items():
+            if exists:
+                self._accounts.add(name)
+            else:
+                self._accounts.discard(name)
+        self.files.forget(published.files)
+        self._advance(published.rows)
+        for number in published.gone:
+            if (mailbox := self._live.get(number)) is not None:
+                mailbox.close()
+
+    def _advance(self, rows: Sequence[MailboxRow]) -> None:
+        told = [
+            mailbox
+            for row in rows
+            if (mailbox := self._live.get(row.id)) is not None and mailbox.advance(row)
+        ]
+        for mailbox in told:
+            mailbox.tell()

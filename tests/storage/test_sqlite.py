@@ -1,0 +1,18 @@
+"""The embedded store keeps the contract, also over a restart."""
+
+from __future__ import annotations
+
+from twisted.internet import reactor
+from twisted.trial.unittest import TestCase
+
+from mailplat.storage.sqlite import SQLiteStore
+from mailplat.testing.stores import MailboxStoreContract
+
+
+class SQLiteStoreTests(MailboxStoreContract, TestCase):
+    def make_store(self) -> SQLiteStore:
+        self.directory = self.mktemp()
+        return SQLiteStore(self.directory, reactor)
+
+    def restart_store(self, store: SQLiteStore) -> SQLiteStore:
+        return SQLiteStore(self.directory, reactor)
