@@ -199,7 +199,10 @@ class EngineTests(SynchronousTestCase):
         edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
         blocks = [data[first:last] for first, last in itertools.pairwise(edges)]
         whole, pieces = events([data]), events(blocks)
-        # The last content may be unfinished, and what is held back of it does not differ either.
+        for seen in (whole, pieces):
+            # Content without its end: how much of it was handed out before a fault is met differs.
+            if seen and isinstance(seen[-1], bytes):
+                seen.pop()
         self.assertEqual(content_forgotten(whole), content_forgotten(pieces))
 
     @given(st.lists(st.binary(max_size=80), max_size=8))

@@ -1,0 +1,74 @@
+"""The conversations of tests/dialogues/smtp, with delivery into a store behind them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from mailplat.auth.names import Names
+from mailplat.delivery.intake import Intake
+from mailplat.delivery.local import LocalDelivery
+from mailplat.delivery.routing import Router
+from mailplat.smtp.engine import Limits
+from mailplat.smtp.server import SMTPFactory
+from mailplat.storage.memory import MemoryStore
+from mailplat.testing.fakes import MemorySpool, server_tls
+from mailplat.testing.stage import Stage
+from mailplat.testing.wire import Dialogue, add_dialogues
+
+HOSTNAME = "mx.example.test"
+
+
+@add_dialogues(Path(__file__).parent.parent / "dialogues" / "smtp")
+class Dialogues(SynchronousTestCase):
+    """
+    Directives besides those of the stage:
+
+        @ inbox NAME COUNT      so many messages are in the account's INBOX
+        @ last NAME TEXT        the newest one contains this, with \\r and \\n for line breaks
+    """
+
+    tls = None
+
+    async def play(self, path: Path) -> None:
+        clock = Clock()
+        store = MemoryStore()
+        await store.start()
+        router = Router(Names(("example.test",)), store, {})
+        stage = Stage(store, Intake(router, LocalDelivery(store, clock), HOSTNAME, clock))
+        if self.tls is None:
+            type(self).tls = server_tls()
+
+        def factory() -> SMTPFactory:
+            return SMTPFactory(
+                stage.portal,
+                MemorySpool(),
+                clock,
+                hostname=HOSTNAME,
+                service=stage.service or "smtp",
+                tls=self.tls,
+                limits=Limits(**stage.limits),
+            )
+
+        async def account(name: str, password: str) -> None:
+            await stage.account(name.lower(), password)
+
+        async def messages(name: str) -> list[bytes]:
+            inbox = await (await store.account(name.lower())).open("INBOX")
+            found = []
+            for uid in (await inbox.changes(0)).changed.uids:
+                content = await inbox.content(uid)
+                found.append(await content.read(0, content.size))
+            return found
+
+        async def inbox(name: str, count: str) -> None:
+            self.assertEqual(len(await messages(name)), int(count))
+
+        async def last(name: str, text: str) -> None:
+            wanted = text.replace("\\r", "\r").replace("\\n", "\n").encode()
+            self.assertIn(wanted, (await messages(name))[-1])
+
+        directives = {**stage.directives, "account": account, "inbox": inbox, "last": last}
+        await Dialogue(path, factory, clock, directives=directives).run()
