@@ -44,11 +44,15 @@ from typing import Any
 
 from twisted.internet.endpoints import serverFromString
 
+from mailplat.auth.guessers import GuessLimits
 from mailplat.auth.names import canonical_domain
 from mailplat.connection import ConnectionLimits
 from mailplat.delivery.intake import IntakeLimits
 from mailplat.delivery.routing import RoutingLimits, split_address
 from mailplat.errors import ConfigurationError, InvalidName
+from mailplat.imap.limits import Limits as IMAPLimits
+from mailplat.pop3.engine import Limits as POP3Limits
+from mailplat.smtp.engine import Limits as SMTPLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,7 @@ class Kind:
 KINDS = (
     Kind("smtp", "smtp", False, "tcp:2525:interface=127.0.0.1", "mail from other servers"),
     Kind("submission", "submission", False, "tcp:2587:interface=127.0.0.1", "mail from users, after login"),
-    Kind("submissions", "submission", True, None, "the same, over TLS at once"),
+    Kind("submissions", "submission", True, None, "mail from users, over TLS at once"),
     Kind("lmtp", "lmtp", False, "unix:{data}/lmtp:mode=600", "mail from another mail server in front"),
     Kind("imap", "imap", False, "tcp:2143:interface=127.0.0.1", "reading mail"),
     Kind("imaps", "imap", True, "tcp:2993:interface=127.0.0.1", "reading mail, over TLS at once"),
@@ -91,12 +95,16 @@ PLAINTEXT_LOGIN = ("never", "loopback", "always")
 #: The tables under [limits], and what their keys are fields of.
 LIMITS: Mapping[str, type] = {
     "connections": ConnectionLimits,
+    "logins": GuessLimits,
+    "smtp": SMTPLimits,
+    "imap": IMAPLimits,
+    "pop3": POP3Limits,
     "intake": IntakeLimits,
     "routing": RoutingLimits,
 }
 
-#: Fields of limits that one word of their own sets, for every protocol alike.
-SET_ELSEWHERE: Mapping[str, str] = {"message_size": "message-size-limit"}
+#: Fields of limits that `message-size-limit` sets, for every protocol alike.
+MESSAGE_SIZE: Mapping[str, str] = {"smtp": "message", "imap": "append_size", "intake": "message_size"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,10 +253,12 @@ class _Reader:
                 self.mistakes.append(f"{name}: [limits] {section}: must be a table, [limits.{section}]")
             else:
                 place = f"{name}: [limits.{section}]"
-                known = [known.name for known in fields(LIMITS[section]) if known.name not in SET_ELSEWHERE]
+                known = [
+                    known.name for known in fields(LIMITS[section]) if known.name != MESSAGE_SIZE.get(section)
+                ]
                 for key, value in values.items():
-                    if key in SET_ELSEWHERE and hasattr(LIMITS[section], key):
-                        self.mistakes.append(f"{place} {key}: is set for all by {SET_ELSEWHERE[key]}")
+                    if key == MESSAGE_SIZE.get(section):
+                        self.mistakes.append(f"{place} {key}: is set by message-size-limit")
                     elif key in known:
                         self._limits.setdefault(section, {})[key] = _Given(value, f"{place} {key}", directory)
                     else:
@@ -473,14 +483,10 @@ def _part(text: str) -> str | None:
     return None if re.match(r"[\w.-]+(:|$)", text) else "must look like NAME or NAME:ARGUMENT"
 
 
-#: Twisted leaves it without types.
-_parse_endpoint: Any = serverFromString
-
-
 def _endpoint(text: str) -> str | None:
     try:
         # Nothing is opened yet: an endpoint only uses its reactor to listen.
-        _parse_endpoint(None, text)
+        serverFromString(None, text)
     except OSError as error:
         return f"{error.filename}: {error.strerror}"
     except Exception as error:

@@ -186,7 +186,7 @@ class SettingsTests(SynchronousTestCase):
                 'mail.toml: [listen]: imapx: unknown key, did you mean "imap"?',
                 'mail.toml: [limits.connections]: moste: unknown key, did you mean "most"?',
                 'mail.toml: [limits]: conections: unknown key, did you mean "connections"?',
-                "mail.toml: [limits.intake] message_size: is set for all by message-size-limit",
+                "mail.toml: [limits.intake] message_size: is set by message-size-limit",
                 f"mail.toml: [tls] certificate: {self.directory}/missing.pem: No such file or directory",
                 "mail.toml: [limits.connections] most: must be a whole number, not text",
                 "mail.toml: [limits.connections] write_timeout: must be a number, not true or false",

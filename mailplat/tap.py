@@ -1,0 +1,261 @@
+"""
+`twistd mailplat`: its options, and what an operator sees of a start.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import resource
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from twisted.cred import strcred
+from twisted.internet.address import UNIXAddress
+from twisted.python import usage
+
+from mailplat import __version__
+from mailplat.config import (
+    DEFAULT_DATA,
+    DEFAULT_DOMAIN,
+    DEFAULT_MESSAGE_SIZE,
+    DEFAULT_STORE,
+    KINDS,
+    Settings,
+    load,
+)
+from mailplat.errors import MailError
+from mailplat.listening import Bound, shown
+from mailplat.service import MailService
+
+#: File descriptors to ask for: one a connection, and some.
+DESCRIPTORS = 65536
+
+#: In the data directory: the first account, when there was no terminal to show it on.
+FIRST_ACCOUNT = "first-account"
+
+
+#: The words that are given once, with their help.
+_PARAMETERS = {
+    "config": "Read settings from this TOML file.",
+    "data": f"The data directory, made if it is missing.  [default: ./{DEFAULT_DATA}]",
+    "hostname": "The name in greetings and trace fields.  [default: this machine's]",
+    "certificate": "PEM file: certificate, then its chain.  [default: self-signed]",
+    "key": "PEM file: the key, if it is not with the certificate.",
+    "store": f"Where mail is kept: NAME or NAME:ARGUMENT (`mailplat plugins`).  [default: {DEFAULT_STORE}]",
+    "plaintext-login": "Who may send a password without TLS: never, loopback or always.  [default: loopback]",
+    "message-size-limit": f"In octets.  [default: {DEFAULT_MESSAGE_SIZE}]",
+}
+
+
+class Options(usage.Options):
+    """The words of the command line; those of listeners, --domain and --auth may be repeated."""
+
+    synopsis = "[options]"
+    longdesc = (
+        "A mail server.  Without any options it listens on loopback, keeps its data in "
+        f"./{DEFAULT_DATA}, makes a certificate and a first account, and says how to try it.  If any "
+        "listener is named, only the named ones start.  ENDPOINT is a Twisted endpoint string, "
+        "such as tcp:25 or tcp:143:interface=127.0.0.1.  A configuration file knows the same words and "
+        "more; the command line overrides it."
+    )
+
+    optParameters = [[word, None, None, about] for word, about in _PARAMETERS.items()]
+
+    def __init__(self) -> None:
+        self._lists: dict[str, list[str]] = {}
+        super().__init__()
+
+    def _add(self, word: str, value: str) -> None:
+        self._lists.setdefault(word, []).append(value)
+
+    def opt_domain(self, name: str) -> None:
+        self._add("domain", name)
+
+    opt_domain.__doc__ = (
+        f"A domain whose mail is for this server; may be repeated.  [default: {DEFAULT_DOMAIN}]"
+    )
+
+    def opt_auth(self, spec: str) -> None:
+        self._add("auth", spec)
+
+    opt_auth.__doc__ = (
+        "Who may log in: a cred checker as NAME or NAME:ARGUMENT, or `accounts` for the account file; "
+        "may be repeated, then they are asked in this order.  [default: accounts]"
+    )
+
+    def opt_help_auth_types(self) -> None:
+        """List the kinds of --auth that are installed, and exit."""
+        for factory in sorted(strcred.findCheckerFactories(), key=lambda factory: factory.authType):
+            about = factory.authHelp.strip().partition("\n\n")[0]
+            print(f"{factory.authType:12} {' '.join(about.split())}")
+        raise SystemExit(0)
+
+    def opt_version(self) -> None:
+        """Print the version and exit."""
+        print(f"mailplat {__version__}")
+        raise SystemExit(0)
+
+    def postOptions(self) -> None:
+        words = {word: self[word] for word in _PARAMETERS if word != "config"}
+        try:
+            self.settings: Settings = load(self["config"], {**words, **self._lists})
+        except MailError as error:
+            # One line for each mistake.
+            raise usage.UsageError(error.text) from None
+
+
+def _listener_option(word: str, about: str) -> Any:
+    def add(self: Options, endpoint: str) -> None:
+        self._add(word, endpoint)
+
+    add.__doc__ = f"Listen on this ENDPOINT for {about}; may be repeated."
+    return add
+
+
+for _kind in KINDS:
+    setattr(Options, f"opt_{_kind.word}", _listener_option(_kind.word, _kind.about))
+
+
+class TwistdService(MailService):
+    """
+    The service as twistd runs it: what stops a start is one line, and an exit status.
+
+    Args:
+        daemon: twistd has gone to the background; the process that was started waits for word
+            from this one, and gets it for an ordinary exception only.
+    """
+
+    def __init__(self, settings: Settings, reactor: Any, daemon: bool) -> None:
+        super().__init__(settings, reactor, announce)
+        self._daemon = daemon
+
+    def privilegedStartService(self) -> None:
+        try:
+            super().privilegedStartService()
+        except MailError as error:
+            self._refuse(error)
+
+    def startService(self) -> None:
+        _raise_descriptor_limit()
+        try:
+            super().startService()
+        except MailError as error:
+            self._refuse(error)
+        self.started.addErrback(self._give_up)
+
+    def _refuse(self, error: MailError) -> NoReturn:
+        if self._daemon:
+            raise error
+        raise SystemExit(f"mailplat: {error}") from error
+
+    def _give_up(self, failure: Any) -> None:
+        # The reactor runs already, and twistd knows of no way to end with a status.
+        self.log.critical("mailplat: {error}", error=str(failure.value))
+        atexit.register(_exit_with_failure)
+        self._reactor.stop()
+
+
+def makeService(options: Options) -> MailService:
+    from twisted.internet import reactor
+
+    twistd: Any = options.parent
+    # `twist` has no such word: it stays in the foreground.
+    daemon = twistd is not None and not twistd.get("nodaemon", True)
+    return TwistdService(options.settings, reactor, daemon)
+
+
+def announce(service: MailService) -> None:
+    """
+    Tell the operator what runs, where, and how to try it.
+
+    Not through the log, which others may read: to the terminal if there is one.
+    """
+    terminal = sys.__stdout__
+    text = "\n".join(_table(service)) + "\n"
+    if service.first_account is not None:
+        text += _first_account(service, terminal is not None and _is_terminal(terminal))
+    if terminal is not None:
+        try:
+            terminal.write("\n" + text + "\n")
+            terminal.flush()
+        except (OSError, ValueError):
+            # Closed meanwhile; nobody reads it.
+            service.log.info("nobody reads standard output")
+
+
+def _is_terminal(stream: Any) -> bool:
+    try:
+        return bool(stream.isatty())
+    except ValueError:
+        return False
+
+
+def _first_account(service: MailService, terminal: bool) -> str:
+    assert service.first_account is not None
+    name, password = service.first_account
+    if terminal:
+        return (
+            f"\nThe first account was made; this is shown only once:\n\n    {name}\n    {password}\n\n"
+            f"Another password:  mailplat account password {name} --data {service.settings.data}\n"
+        )
+    path = os.path.join(service.settings.data, FIRST_ACCOUNT)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        os.fchmod(file.fileno(), 0o600)
+        file.write(f"{name}\n{password}\n")
+    return f"\nThe first account was made; its name and password are in {path}\n"
+
+
+def _table(service: MailService) -> Sequence[str]:
+    lines = [
+        f"mailplat {__version__} on {service.settings.data}, for {', '.join(service.settings.domains)}",
+        "",
+    ]
+    account = service.first_account[0] if service.first_account else f"you@{service.settings.domains[0]}"
+    for bound in service.bound:
+        kind = bound.listener.kind
+        lines.append(f"{kind.word:12} {shown(bound.address):24} {kind.about}")
+        lines.append(f"{'':12} {_how_to_try(service, bound, account)}")
+    return lines
+
+
+def _how_to_try(service: MailService, bound: Bound, account: str) -> str:
+    word, place = bound.listener.kind.word, shown(bound.address)
+    if isinstance(bound.address, UNIXAddress):
+        return f"$ nc -U {place}"
+    # A server bound to all addresses is tried on this machine's own.
+    place = place.replace("0.0.0.0:", "127.0.0.1:").replace("[::]:", "[::1]:")
+    trust = f" --cacert {service.certificate}" if service.certificate else ""
+    host, _, port = place.rpartition(":")
+    to = f"--mail-rcpt {account} -T message.eml"
+    login = f"--user {account}"
+    return {
+        "smtp": f"$ curl smtp://{place} {to}",
+        "submission": f"$ curl smtp://{place} {login} --mail-from {account} {to}",
+        "submissions": f"$ curl smtps://{place}{trust} {login} --mail-from {account} {to}",
+        "lmtp": f"$ nc {host} {port}",
+        "imap": f"$ curl imap://{place}/INBOX {login}",
+        "imaps": f"$ curl imaps://{place}/INBOX{trust} {login}",
+        "pop3": f"$ curl pop3://{place}/ {login}",
+        "pop3s": f"$ openssl s_client -quiet -connect {place}",
+    }[word]
+
+
+def _raise_descriptor_limit() -> None:
+    """Have room for many connections, as far as the system lets us."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _exit_with_failure() -> None:
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            continue
+    os._exit(1)
