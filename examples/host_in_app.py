@@ -19,8 +19,6 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any
 
-from mailplat.imap.server import IMAPFactory
-from mailplat.storage.spool import Spool
 from twisted.cred.checkers import AllowAnonymousAccess, ICredentialsChecker
 from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.error import UnauthorizedLogin
@@ -37,8 +35,10 @@ from mailplat.auth.realm import MailRealm
 from mailplat.delivery.intake import Intake
 from mailplat.delivery.local import LocalDelivery
 from mailplat.delivery.routing import Router
+from mailplat.imap.server import IMAPFactory
 from mailplat.smtp.server import SMTPFactory
 from mailplat.storage.memory import MemoryStore
+from mailplat.storage.spool import Spool
 
 
 @implementer(ICredentialsChecker)
