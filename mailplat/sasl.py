@@ -103,8 +103,16 @@ def prepared_name(name: bytes) -> bytes:
 
 
 def prepared_password(password: bytes) -> bytes:
-    """A password after SASLprep; as it is where that is not possible, and then it is nobody's."""
-    return prepared_name(password)
+    """
+    A password after SASLprep, for hashing.
+
+    What can't be prepared becomes something that no password is.  It must not stay as it
+    was: HMAC takes a key with NULs at its end for the key without them.
+    """
+    try:
+        return saslprep(password.decode("utf-8")).encode("utf-8")
+    except ValueError:
+        return b"\xff" + password
 
 
 # PLAIN

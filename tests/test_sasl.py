@@ -57,6 +57,12 @@ class Prepared(SynchronousTestCase):
         for name in (b"\xff\xfe", b"a\0b", "\u06271".encode()):
             self.assertEqual(sasl.prepared_name(name), name)
 
+    def test_passwords_that_cannot_be_prepared_are_nobodys(self) -> None:
+        kept = record("secret")
+        for password in (b"secret\0", b"secret\0\0", b"\xff", b""):
+            salted = sasl.salted_password(sasl.prepared_password(password), SALT, ROUNDS)
+            self.assertFalse(sasl.proves(salted, kept), password)
+
     @given(st.text())
     def test_twice_is_once(self, text: str) -> None:
         try:

@@ -133,9 +133,13 @@ class Guessers:
             del self._under_way[key]
 
     def _failures(self, record: _Record) -> int:
-        forgiven = int((self._clock.seconds() - record.since) / self._limits.forgiven_after)
+        now = self._clock.seconds()
+        if record.since > now:
+            # The clock jumped back: nobody waits for it to come forward again.
+            record.since = record.next_turn = now
+        forgiven = int((now - record.since) / self._limits.forgiven_after)
         # The longest delay is reached long before this; more would only take longer to forgive.
-        return max(0, min(record.failures, 30) - max(0, forgiven))
+        return max(0, min(record.failures, 30) - forgiven)
 
     def _turn(self, key: Key) -> float:
         """Seconds until this try's turn, which is taken."""
@@ -151,9 +155,7 @@ class Guessers:
             return 0.0
         now = self._clock.seconds()
         delay = min(self._limits.longest_delay, self._limits.first_delay * 2.0**over)
-        # A clock that jumped back must not make anybody wait for it to come forward again.
-        last = min(record.next_turn, now + self._limits.longest_wait + delay)
-        turn = max(now + delay, last + delay)
+        turn = max(now, record.next_turn) + delay
         if turn - now > self._limits.longest_wait:
             raise LoginUnavailable("Too many failed logins, please try again later")
         record.next_turn = turn
