@@ -29,6 +29,7 @@ from mailplat.errors import (
     LoginFailed,
     MailError,
     MalformedLogin,
+    PermanentError,
     SenderRefused,
     TemporaryError,
 )
@@ -179,9 +180,12 @@ class SMTPSession:
         self._wire.write(text)
         # 5xx is what scanners and broken clients collect; 4xx is our own doing.
         if text[:1] == b"5":
-            self._errors += 1
-            if self._errors > self._limits.errors:
-                raise Farewell(say.TOO_MANY_ERRORS)
+            self._count_error()
+
+    def _count_error(self) -> None:
+        self._errors += 1
+        if self._errors > self._limits.errors:
+            raise Farewell(say.TOO_MANY_ERRORS)
 
     def _incident(self, what: str) -> MailError:
         """Log the exception being handled; the peer gets a number to quote and nothing else."""
@@ -469,14 +473,17 @@ class SMTPSession:
         return outcomes
 
     def _tell(self, outcomes: Sequence[Outcome]) -> None:
+        errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+        if len(errors) < len(outcomes):
+            self._errors = self._idle_commands = 0
         if self._lmtp:
-            # RFC 2033 §4.2: one reply for each RCPT that was accepted, in their order.
-            for outcome in outcomes:
-                if outcome.error is None:
-                    self._errors = self._idle_commands = 0
-                    self._wire.write(say.ACCEPTED)
-                else:
-                    self._refuse(say.error_reply(outcome.error))
+            # RFC 2033 §4.2: one reply for each RCPT that was accepted, in their order.  All of them go
+            # out before anything else is said: who misses one sends to that recipient again.
+            self._wire.write(
+                b"".join(say.ACCEPTED if o.error is None else say.error_reply(o.error) for o in outcomes)
+            )
+            if len(errors) == len(outcomes) and isinstance(errors[0], PermanentError):
+                self._count_error()
             return
         error = say.folded(outcomes)
         if error is not None:
@@ -490,7 +497,6 @@ class SMTPSession:
                     recipient=str(outcome.recipient),
                     error=outcome.error,
                 )
-        self._errors = self._idle_commands = 0
         self._wire.write(say.ACCEPTED)
 
     # The small commands

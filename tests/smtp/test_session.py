@@ -163,6 +163,14 @@ class Outcomes(SynchronousTestCase):
         server.receiver.failure = errors.MessageRefused()
         self.assertEqual(self.send(server, BOB, EVE), ["550 5.7.1", "550 5.7.1"])
 
+    def test_lmtp_tells_all_before_it_loses_patience(self) -> None:
+        server = Server("lmtp", limits=Limits(errors=1)).hello()
+        everybody = [f"user{number}@example.test" for number in range(5)]
+        server.receiver.outcomes = {to: errors.OverQuota() for to in everybody}
+        self.assertEqual(self.send(server, *everybody, BOB), ["552 5.2.2"] * 5 + ["250 2.0.0"])
+        self.assertEqual(self.send(server, *everybody), ["552 5.2.2"] * 5)
+        self.assertEqual(self.send(server, *everybody), ["552 5.2.2"] * 5 + ["421 4.7.0"])
+
     def test_lmtp_chunks(self) -> None:
         server = Server("lmtp").hello().begin(BOB, EVE)
         self.assertEqual(shapes(server.wire.send(b"BDAT 6\r\ntext\r\n")), ["250 2.0.0"])
@@ -244,6 +252,16 @@ class Outcomes(SynchronousTestCase):
         self.assertEqual(envelope.recipients, (Address("bob b", "[192.0.2.1]"), Address("postmaster", "")))
         self.assertEqual((envelope.body, envelope.utf8, envelope.size), ("8BITMIME", True, 1000))
         self.assertEqual(data, b"\xff\r\n")
+
+    def test_a_line_of_any_length_is_content(self) -> None:
+        # RFC 5321 §4.5.3.1.6 has 1000 octets, and §4.5.3.1 wants no limit where none is needed.
+        server = Server().hello().begin(BOB)
+        server.say("DATA")
+        line = b"QUIT " * 200_000
+        for at in range(0, len(line), 60_000):
+            self.assertEqual(server.send(line[at : at + 60_000]), [])
+        self.assertEqual(shapes(server.wire.send(b"\r\n.\r\nNOOP\r\n")), ["250 2.0.0", "250 2.0.0"])
+        self.assertEqual(server.receiver.messages, [line + b"\r\n"])
 
     def test_eight_bits_without_being_asked(self) -> None:
         server = Server().hello().begin(BOB)
