@@ -214,9 +214,11 @@ def _table(service: MailService) -> Sequence[str]:
         "",
     ]
     account = service.first_account[0] if service.first_account else f"you@{service.settings.domains[0]}"
-    for bound in service.bound:
+    places = [shown(bound.address) for bound in service.bound]
+    width = max(map(len, places), default=0)
+    for bound, place in zip(service.bound, places, strict=True):
         kind = bound.listener.kind
-        lines.append(f"{kind.word:12} {shown(bound.address):24} {kind.about}")
+        lines.append(f"{kind.word:12} {place:{width}}  {kind.about}")
         lines.append(f"{'':12} {_how_to_try(service, bound, account)}")
     return lines
 
@@ -224,18 +226,20 @@ def _table(service: MailService) -> Sequence[str]:
 def _how_to_try(service: MailService, bound: Bound, account: str) -> str:
     word, place = bound.listener.kind.word, shown(bound.address)
     if isinstance(bound.address, UNIXAddress):
-        return f"$ nc -U {place}"
+        protocol = {"submission": "smtp"}.get(bound.listener.kind.service, bound.listener.kind.service)
+        starttls = "" if bound.listener.kind.tls else f" -starttls {protocol}"
+        return f"$ openssl s_client -quiet{starttls} -unix {place}"
     # A server bound to all addresses is tried on this machine's own.
     place = place.replace("0.0.0.0:", "127.0.0.1:").replace("[::]:", "[::1]:")
     trust = f" --cacert {service.certificate}" if service.certificate else ""
-    host, _, port = place.rpartition(":")
-    to = f"--mail-rcpt {account} -T message.eml"
+    to = f"--mail-rcpt {account} --crlf -T -"
+    mail = 'echo "Subject: Hello" |'
     login = f"--user {account}"
     return {
-        "smtp": f"$ curl smtp://{place} {to}",
-        "submission": f"$ curl smtp://{place} {login} --mail-from {account} {to}",
-        "submissions": f"$ curl smtps://{place}{trust} {login} --mail-from {account} {to}",
-        "lmtp": f"$ nc {host} {port}",
+        "smtp": f"$ {mail} curl smtp://{place} {to}",
+        "submission": f"$ {mail} curl smtp://{place} {login} --mail-from {account} {to}",
+        "submissions": f"$ {mail} curl smtps://{place}{trust} {login} --mail-from {account} {to}",
+        "lmtp": f"$ openssl s_client -quiet -starttls lmtp -connect {place}",
         "imap": f"$ curl imap://{place}/INBOX {login}",
         "imaps": f"$ curl imaps://{place}/INBOX{trust} {login}",
         "pop3": f"$ curl pop3://{place}/ {login}",

@@ -40,6 +40,11 @@ _DATE = re.compile(rb"^Date[ \t]*:", re.IGNORECASE | re.MULTILINE)
 _MESSAGE_ID = re.compile(rb"^Message-ID[ \t]*:", re.IGNORECASE | re.MULTILINE)
 
 
+def new_identifier() -> str:
+    """For a message: 80 random bits."""
+    return token_hex(10)
+
+
 @dataclass(frozen=True, slots=True)
 class IntakeLimits:
     """
@@ -76,7 +81,7 @@ class Receiver:
         hostname: str,
         clock: IReactorTime,
         limits: IntakeLimits | None = None,
-        new_id: Callable[[], str] = token_hex,
+        new_id: Callable[[], str] = new_identifier,
     ) -> None:
         self._peer = peer
         self._router = router
@@ -184,7 +189,7 @@ class SubmissionReceiver(Receiver):
         hostname: str,
         clock: IReactorTime,
         limits: IntakeLimits | None = None,
-        new_id: Callable[[], str] = token_hex,
+        new_id: Callable[[], str] = new_identifier,
     ) -> None:
         super().__init__(peer, router, agent, hostname, clock, limits, new_id)
         self._account = account
