@@ -173,6 +173,7 @@ class MailService(Service):
             self._add_checker(portal, spec)
         portal.registerChecker(AllowAnonymousAccess())
         spool = Spool(directory.spool, reactor)
+        spool.start()
 
         common: dict[str, Any] = {
             "tls": self._certificates,

@@ -38,9 +38,10 @@ from mailplat.interfaces import (
     IMessageContent,
     IMovesMessages,
     IReadsMany,
+    IVerifiable,
     NewMessage,
 )
-from mailplat.storage import names, reading
+from mailplat.storage import names, reading, verify
 from mailplat.storage.ledger import MailboxRow, Transaction
 from mailplat.storage.packs import LARGE, PACKS, ROLL, Disk, OpenFiles
 from mailplat.storage.reading import Body, Readers
@@ -296,7 +297,7 @@ class SQLiteAccount:
         await self._store.write(lambda txn, _: names.subscribe(txn, self._number, name, subscribed))
 
 
-@implementer(IMailStore, ICommitsTogether)
+@implementer(IMailStore, ICommitsTogether, IVerifiable)
 class SQLiteStore:
     """
     See `IMailStore`.  Several processes may have the same directory open.
@@ -410,6 +411,9 @@ class SQLiteStore:
             for entry in os.listdir(os.path.join(self.directory, folder)):
                 if f"{folder}/{entry}" not in known:
                     os.unlink(os.path.join(self.directory, folder, entry))
+
+    async def verify(self) -> Sequence[str]:
+        return await self.readers.do(verify.problems, self.directory)
 
     async def stop(self) -> None:
         if self._poll_call is not None:

@@ -92,7 +92,7 @@ class Reader(threading.Thread):
         self.doing = (kind, name)
         if kind == "append":
             self.answer(client.append("Work", "()", None, message(name)))
-            uid = int(re.search(rb"APPENDUID \d+ (\d+)", client.untagged_responses.pop("APPENDUID", [b""])[0] or self.said)[1])
+            uid = int(re.search(rb"APPENDUID \d+ (\d+)", self.said)[1])
             self.belief[name] = ("Work", uid, False)
         else:
             _, uid, _ = self.belief[name]

@@ -1,5 +1,7 @@
 """twisted.mail's clients as independent peers."""
 
+from io import BytesIO
+
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
@@ -29,9 +31,12 @@ class TwistedClientTests(TestCase):
 
     async def test_send_and_read(self):
         for name in ("plain", "8bit", "multipart"):
-            await smtp.sendmail(
-                "127.0.0.1", "a@elsewhere.test", [address("alice")], MESSAGES[name], port=self.house.port["smtp"]
-            )
+            sent = Deferred()
+            # This client wants lines as they are in a file, and makes them CR LF itself.
+            file = BytesIO(MESSAGES[name].replace(b"\r\n", b"\n"))
+            factory = smtp.SMTPSenderFactory("a@elsewhere.test", address("alice"), file, sent)
+            reactor.connectTCP("127.0.0.1", self.house.port["smtp"], factory)
+            await sent
         client = await self.connect("imap", imap4.IMAP4Client())
         await client.login(address("alice"), PASSWORD)
         selected = await client.select("INBOX")

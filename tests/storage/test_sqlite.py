@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tempfile import TemporaryDirectory
+
 from twisted.internet import reactor
 from twisted.trial.unittest import TestCase
 
@@ -11,7 +13,9 @@ from mailplat.testing.stores import MailboxStoreContract
 
 class SQLiteStoreTests(MailboxStoreContract, TestCase):
     def make_store(self) -> SQLiteStore:
-        self.directory = self.mktemp()
+        scratch = TemporaryDirectory()
+        self.addCleanup(scratch.cleanup)
+        self.directory = scratch.name
         return SQLiteStore(self.directory, reactor)
 
     def restart_store(self, store: SQLiteStore) -> SQLiteStore:

@@ -1,0 +1,116 @@
+"""
+Does the embedded store still have everything, and whole?
+
+One read transaction over the index, and every body read once and compared with its checksum.  Other
+processes may go on using the store meanwhile: what they remove while it is read is no fault.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import zlib
+from collections.abc import Iterator
+
+#: Octets read at a time.
+PIECE = 1024 * 1024
+
+#: Counters of mailboxes that differ from what is counted.
+_COUNTERS = """
+SELECT a.name, m.name, m.messages, m.unseen, m.size,
+       count(x.uid), coalesce(sum(unseen(x.flags)), 0), coalesce(sum(x.size), 0),
+       coalesce(max(x.uid), 0), m.uid_next, coalesce(max(x.modseq), 0), m.modseq
+FROM mailboxes m JOIN accounts a ON a.id = m.account LEFT JOIN messages x ON x.mailbox = m.id
+GROUP BY m.id
+"""
+
+#: Messages without their copy, copies without their body, bodies without their file.
+_LOOSE = (
+    ("message", "SELECT m.uid FROM messages m LEFT JOIN copies c ON c.id = m.copy WHERE c.id IS NULL"),
+    ("copy", "SELECT c.id FROM copies c LEFT JOIN bodies b ON b.id = c.body WHERE b.id IS NULL"),
+    ("body", "SELECT b.id FROM bodies b LEFT JOIN files f ON f.id = b.file WHERE f.id IS NULL"),
+)
+
+
+def problems(connection: sqlite3.Connection, directory: str) -> list[str]:
+    """
+    One line for each thing that is wrong.
+
+    Args:
+        connection: within a read transaction.
+        directory: the store's.
+    """
+    found = [f"the index: {line}" for (line,) in connection.execute("PRAGMA quick_check") if line != "ok"]
+    found += _counters(connection)
+    for what, query in _LOOSE:
+        for (number,) in connection.execute(query):
+            found.append(f"{what} {number} refers to something that is not there")
+    return found + list(_bodies(connection, directory))
+
+
+def _counters(connection: sqlite3.Connection) -> Iterator[str]:
+    connection.create_function("unseen", 1, _unseen, deterministic=True)
+    for account, name, *rest in connection.execute(_COUNTERS):
+        said, counted = rest[:3], rest[3:6]
+        last_uid, uid_next, last_modseq, modseq = rest[6:]
+        if said != counted:
+            yield f"{account} {name}: counters say {said}, there are {counted} (messages, unseen, octets)"
+        if last_uid >= uid_next:
+            yield f"{account} {name}: UID {last_uid} is there, UIDNEXT is {uid_next}"
+        if last_modseq > modseq:
+            yield f"{account} {name}: modseq {last_modseq} is there, the highest is {modseq}"
+
+
+def _unseen(flags: int | bytes) -> int:
+    """1 if the flag word lacks \\Seen, which is its lowest bit."""
+    return 1 - ((flags[-1] if isinstance(flags, bytes) else flags) & 1)
+
+
+def _bodies(connection: sqlite3.Connection, directory: str) -> Iterator[str]:
+    rows = connection.execute(
+        "SELECT b.id, f.name, b.position, b.size, b.checksum FROM bodies b JOIN files f ON f.id = b.file"
+        " WHERE b.copies > 0 ORDER BY b.file, b.position"
+    )
+    name, descriptor = "", -1
+    try:
+        for body, file, position, size, checksum in rows:
+            if file != name:
+                if descriptor >= 0:
+                    os.close(descriptor)
+                name, descriptor = file, -1
+                try:
+                    descriptor = os.open(os.path.join(directory, file), os.O_RDONLY | os.O_CLOEXEC)
+                except OSError as error:
+                    if _still_there(connection, body):
+                        yield f"{file}: {error.strerror}"
+            if descriptor >= 0:
+                length, computed = _read(descriptor, position, size)
+                if length < size:
+                    yield f"{file}: body {body} should be {size} octets at {position}, there are {length}"
+                elif checksum is not None and computed != checksum:
+                    yield f"{file}: body {body} at {position} is not what was written"
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _still_there(connection: sqlite3.Connection, body: int) -> bool:
+    """The transaction sees the past: ask the present whether the body was removed meanwhile."""
+    path = connection.execute("PRAGMA database_list").fetchone()[2]
+    present = sqlite3.connect(path)
+    try:
+        return present.execute("SELECT 1 FROM bodies WHERE id = ?", (body,)).fetchone() is not None
+    finally:
+        present.close()
+
+
+def _read(descriptor: int, position: int, size: int) -> tuple[int, int]:
+    """How many octets there are, and their checksum."""
+    length = checksum = 0
+    while length < size:
+        piece = os.pread(descriptor, min(PIECE, size - length), position + length)
+        if not piece:
+            break
+        checksum = zlib.crc32(piece, checksum)
+        length += len(piece)
+    return length, checksum
