@@ -23,19 +23,16 @@ from typing import Any
 
 from mailplat.imap import commands
 from mailplat.imap.commands import Key, When
-from mailplat.imap.reading import OUTLINES, Outlines, Pause, Source, sources
+from mailplat.imap.reading import OUTLINES, PIECE, Outlines, Pause, Source, sources
 from mailplat.imap.view import Rows, Selected
 from mailplat.interfaces import ISearches
 from mailplat.message import headers, sections
-from mailplat.message.outline import BadRecord, Outline, Part, header_size, rendered_envelope
+from mailplat.message.outline import BadRecord, Outline, header_size, rendered_envelope
 from mailplat.uids import UIDSet
 from mailplat.values import SYSTEM_FLAGS, Outlined
 
 #: Rows looked at in one step.
 STEP = 4096
-
-#: Text of a part that is decoded and searched in one step, in octets as they are stored.
-TEXT_STEP = 256 * 1024
 
 _EPOCH = date(1970, 1, 1).toordinal()
 _DAY = 86400
@@ -179,9 +176,7 @@ class _Message:
 
     async def record(self) -> bytes:
         if self._record is None:
-            self._record = await self._outlines.record(
-                self._view, self._outlined, self._source, self._pause
-            )
+            self._record = await self._outlines.record(self._view, self._outlined, self._source, self._pause)
         return self._record
 
     async def header(self) -> bytes:
@@ -206,45 +201,31 @@ class _Message:
         """Some text in the body contains `wanted`, which is case-folded and not empty."""
         assert self._source is not None
         outline = Outline.from_bytes(await self.record())
-        parts = [outline.root]
-        while parts:
-            part = parts.pop()
-            if part.message is not None:
-                inner = part.message
-                # An embedded message's header is text of the one that holds it.
-                start, stop = inner.header_start, inner.body_start
-                raw = await self._source.read(self._outlined.prefix_size + start, stop - start)
+        for place in sections.searchable(outline, self._outlined.prefix_size):
+            if place.header:
+                raw = await self._source.read(place.start, place.length)
                 if wanted in headers.decode_words(_unfolded(raw)).casefold():
                     return True
-                parts.append(inner)
-            elif part.children:
-                parts.extend(reversed(part.children))
-            elif part.type == "text" and await self._part_has(part, wanted):
+            elif await self._text_has(place, wanted):
                 return True
         return False
 
-    async def _part_has(self, part: Part, wanted: str) -> bool:
+    async def _text_has(self, place: sections.Searchable, wanted: str) -> bool:
         assert self._source is not None
-        place = self._outlined.prefix_size + part.body_start
-        end = self._outlined.prefix_size + part.body_end
-        left, before = b"", ""
-        while place < end or left:
-            raw = left + await self._source.read(place, min(TEXT_STEP, end - place))
-            last = place + TEXT_STEP >= end
-            place = min(end, place + TEXT_STEP)
-            left = b""
-            if not last:
-                # Cut after a line, where characters and groups of base64 mostly end.
-                cut = raw.rfind(b"\n") + 1
-                if cut:
-                    raw, left = raw[:cut], raw[cut:]
-            text = before + sections.decoded_text(raw, part.encoding, part.charset).casefold()
+        decoder = sections.TextDecoder(place.encoding, place.charset)
+        end = place.start + place.length
+        before = ""
+        for start in range(place.start, end, PIECE):
+            raw = await self._source.read(start, min(PIECE, end - start))
+            text = decoder.feed(raw)
+            if start + PIECE >= end:
+                text += decoder.finish()
+            text = before + text.casefold()
             if wanted in text:
                 return True
+            # What was cut in two by the piece's end.
             before = text[-(len(wanted) - 1) :] if len(wanted) > 1 else ""
             await self._pause()
-            if last:
-                break
         return False
 
 

@@ -1,0 +1,68 @@
+"""SEARCH through the text of messages that are read in pieces."""
+
+from __future__ import annotations
+
+from base64 import encodebytes
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.trial.unittest import SynchronousTestCase
+
+from mailplat.imap.commands import BodyContains, HeaderContains, Key, Not, TextContains
+from mailplat.imap.reading import PIECE, Outlines
+from mailplat.imap.search import search
+from mailplat.imap.view import MailboxView, Selected
+from mailplat.interfaces import NewMessage
+from mailplat.storage.memory import MemoryStore
+from mailplat.testing.fakes import MemoryMessage, outline_of
+
+
+class TextTests(SynchronousTestCase):
+    def found(self, bodies: list[bytes], key: Key, outlined: bool = True) -> list[int]:
+        async def run() -> list[int]:
+            store = MemoryStore()
+            await store.create_account("a@example.test")
+            mailbox = await (await store.account("a@example.test")).open("INBOX")
+            await mailbox.append(
+                [
+                    NewMessage(
+                        MemoryMessage(body, outline_of(body) if outlined else b""), b"", frozenset(), 0
+                    )
+                    for body in bodies
+                ]
+            )
+            view = MailboxView(mailbox)
+            await view.refresh()
+            selected = Selected(view, True, lambda: None)
+            return list((await search(selected, key, True, Outlines(), lambda: succeed(None))).numbers)
+
+        return self.successResultOf(Deferred.fromCoroutine(run()))
+
+    def test_text_across_the_end_of_a_piece(self) -> None:
+        head = b"Subject: x\r\n\r\n"
+        for shift in range(-6, 7):
+            body = head + b"." * (PIECE + shift) + b"Needle" + b"." * PIECE
+            self.assertEqual(self.found([body, head + b"need le\r\n"], BodyContains("nEEdle")), [1])
+
+    def test_base64_and_its_charset_across_pieces(self) -> None:
+        text = "ä" * PIECE + " Ährenfeld " + "ö" * PIECE
+        head = b"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+        # One line without an end: nowhere to cut, and no multiple of anything.
+        for encoded in (encodebytes(text.encode()), encodebytes(text.encode()).replace(b"\n", b"")):
+            body = head + encoded.replace(b"\n", b"\r\n")
+            self.assertEqual(self.found([body], BodyContains("ährenfeld")), [1])
+            self.assertEqual(self.found([body], BodyContains("ährenwald")), [])
+
+    def test_the_header_of_an_embedded_message_is_body(self) -> None:
+        inner = b"Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\n\r\nhello\r\n"
+        body = b"Subject: outer\r\nContent-Type: message/rfc822\r\n\r\n" + inner
+        self.assertEqual(self.found([body], BodyContains("grüße")), [1])
+        self.assertEqual(self.found([body], BodyContains("HELLO")), [1])
+        self.assertEqual(self.found([body], BodyContains("outer")), [])
+        self.assertEqual(self.found([body], TextContains("outer")), [1])
+
+    def test_without_an_outline_the_message_is_scanned(self) -> None:
+        bodies = [b"Subject: one\r\n\r\nfirst\r\n", b"Subject: two\r\n\r\nsecond\r\n"]
+        self.assertEqual(self.found(bodies, BodyContains("second"), outlined=False), [2])
+        self.assertEqual(self.found(bodies, Not(HeaderContains("subject", "TWO")), outlined=False), [1])
+        self.assertEqual(self.found(bodies, HeaderContains("cc", ""), outlined=False), [])
+        self.assertEqual(self.found(bodies, HeaderContains("subject", ""), outlined=False), [1, 2])
