@@ -61,8 +61,10 @@ def _counters(connection: sqlite3.Connection) -> Iterator[str]:
             yield f"{account} {name}: modseq {last_modseq} is there, the highest is {modseq}"
 
 
-def _unseen(flags: int | bytes) -> int:
-    """1 if the flag word lacks \\Seen, which is its lowest bit."""
+def _unseen(flags: int | bytes | None) -> int:
+    """1 if the flag word lacks \\Seen, which is its lowest bit; 0 where there is no message."""
+    if flags is None:
+        return 0
     return 1 - ((flags[-1] if isinstance(flags, bytes) else flags) & 1)
 
 

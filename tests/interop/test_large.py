@@ -134,5 +134,6 @@ class LargeTests(unittest.TestCase):
             skipping = skipping and not line.startswith(b"From: ")
             if not skipping:
                 found.update(line)
+        pop3.ask(b"QUIT", b"+OK")
         if digest:
             self.assertEqual(found.hexdigest(), digest)

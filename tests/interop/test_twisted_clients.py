@@ -38,13 +38,12 @@ class TwistedClientTests(TestCase):
             reactor.connectTCP("127.0.0.1", self.house.port["smtp"], factory)
             await sent
         client = await self.connect("imap", imap4.IMAP4Client())
-        await client.login(address("alice"), PASSWORD)
+        await client.login(address("alice").encode(), PASSWORD.encode())
         selected = await client.select("INBOX")
         self.assertEqual(selected["EXISTS"], 3)
-        found = await client.fetchSpecific("1:3", peek=True)
-        bodies = [found[number][0][-1].encode("utf-8", "surrogateescape") for number in (1, 2, 3)]
-        self.assertEqual(without_prefix(bodies[0]), MESSAGES["plain"])
-        self.assertEqual(without_prefix(bodies[2]), MESSAGES["multipart"])
+        found = await client.fetchMessage("1,3")
+        self.assertEqual(without_prefix(found[1]["RFC822"].encode("ascii")), MESSAGES["plain"])
+        self.assertEqual(without_prefix(found[3]["RFC822"].encode("ascii")), MESSAGES["multipart"])
         flags = await client.fetchFlags("1:3")
         self.assertEqual(sorted(flags), [1, 2, 3])
         await client.addFlags("1", ["\\Deleted"])
