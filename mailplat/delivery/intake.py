@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from secrets import token_hex
+from dataclasses import dataclass, field
+from random import Random
 
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
@@ -40,9 +40,14 @@ _DATE = re.compile(rb"^Date[ \t]*:", re.IGNORECASE | re.MULTILINE)
 _MESSAGE_ID = re.compile(rb"^Message-ID[ \t]*:", re.IGNORECASE | re.MULTILINE)
 
 
-def new_identifier() -> str:
-    """For a message: 80 random bits."""
-    return token_hex(10)
+def identifiers() -> Callable[[], str]:
+    """
+    Gives a new identifier for a message at each call, 80 random bits in hexadecimal.
+
+    They have to differ, not to be secret, so the system is asked for randomness only once.
+    """
+    bits = Random().getrandbits
+    return lambda: f"{bits(80):020x}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,7 @@ class Receiver:
         agent: delivers to the accounts that the router named.
         hostname: ours, for the Received field.
         clock: tells the date of the Received field.
+        new_id: gives a new identifier, an atom, at each call.
     """
 
     def __init__(
@@ -80,8 +86,8 @@ class Receiver:
         agent: IDeliveryAgent,
         hostname: str,
         clock: IReactorTime,
+        new_id: Callable[[], str],
         limits: IntakeLimits | None = None,
-        new_id: Callable[[], str] = new_identifier,
     ) -> None:
         self._peer = peer
         self._router = router
@@ -188,10 +194,10 @@ class SubmissionReceiver(Receiver):
         agent: IDeliveryAgent,
         hostname: str,
         clock: IReactorTime,
+        new_id: Callable[[], str],
         limits: IntakeLimits | None = None,
-        new_id: Callable[[], str] = new_identifier,
     ) -> None:
-        super().__init__(peer, router, agent, hostname, clock, limits, new_id)
+        super().__init__(peer, router, agent, hostname, clock, new_id, limits)
         self._account = account
 
     async def sender(self, envelope: Envelope) -> None:
@@ -228,13 +234,11 @@ class Intake:
     hostname: str
     clock: IReactorTime
     limits: IntakeLimits = IntakeLimits()
+    new_id: Callable[[], str] = field(default_factory=identifiers)
 
     def __call__(self, peer: Peer, account: str | None) -> Receiver:
-        if account is None:
-            return Receiver(peer, self.router, self.agent, self.hostname, self.clock, self.limits)
-        return SubmissionReceiver(
-            account, peer, self.router, self.agent, self.hostname, self.clock, self.limits
-        )
+        parts = (peer, self.router, self.agent, self.hostname, self.clock, self.new_id, self.limits)
+        return Receiver(*parts) if account is None else SubmissionReceiver(account, *parts)
 
 
 def _worse(one: MailError | None, other: MailError | None) -> MailError | None:

@@ -172,6 +172,10 @@ class AccountTests(CommandTestCase):
 
 
 class OtherTests(CommandTestCase):
+    def test_check(self):
+        self.run_command("account", "add", "alice@example.test", "--password-stdin", stdin="secret\n")
+        self.assertEqual(self.run_command("check"), "all is well\n")
+
     def test_check_of_a_store_that_has_no_check(self):
         self.has("alice@example.test")
         self.assertEqual(
