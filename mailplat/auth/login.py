@@ -163,8 +163,8 @@ async def with_sasl(
     username = scram.first(initial if initial is not None else await _answer(ask, b""))
     exchange = ScramExchange(scram, username, ask)
     login = await _login(portal, exchange, username, peer, interface)
+    login = _as_asked(login, username, scram.authzid)
     try:
-        login = _as_asked(login, username, scram.authzid)
         # No mail protocol carries data in its success reply, so the server's proof goes as a challenge,
         # answered by an empty response (RFC 4954 §4, RFC 3501 §6.2.2, RFC 5034 §4).
         if await _answer(ask, exchange.proof):
