@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -106,16 +107,16 @@ class _Loaded:
         context.set_cipher_list(_CIPHERS)
         # Sessions are resumed by tickets; a name for them is needed only where clients are verified.
         context.set_session_id(b"mailplat")
-        # A key with a passphrase must not make the server ask its terminal.
-        context.set_passwd_cb(lambda *_: b"")
         context.set_tlsext_servername_callback(self._choose)
         try:
             context.use_certificate_chain_file(certificate)
-            context.use_privatekey_file(key)
+            with open(key, "rb") as file:
+                context.use_privatekey(_private_key(file.read()))
             context.check_privatekey()
             with open(certificate, "rb") as file:
                 names = _names_in(x509.load_pem_x509_certificate(file.read()))
-        except (SSL.Error, ValueError, OSError) as error:
+        # TypeError: the key has a passphrase, which there is nobody to ask for.
+        except (SSL.Error, ValueError, TypeError, OSError) as error:
             raise ConfigurationError(
                 f"{certificate}: no usable certificate with its key", reason=repr(error)
             ) from None
@@ -259,6 +260,12 @@ def _end_point(connection: SSL.Connection) -> bytes:
     if isinstance(algorithm, (hashes.MD5, hashes.SHA1)):
         algorithm = hashes.SHA256()
     return certificate.fingerprint(algorithm)
+
+
+def _private_key(pem: bytes) -> Any:
+    # It may stand before the certificates or after them; cryptography looks at the first block.
+    start = re.search(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----", pem)
+    return serialization.load_pem_private_key(pem[start.start() if start else 0 :], None)
 
 
 def _alternative_names(hostname: str) -> list[x509.GeneralName]:
