@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import ssl
 import stat
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -81,7 +81,7 @@ class Shaken:
                     done.add(here)
                 except SSL.WantReadError:
                     pass
-                with suppress(SSL.WantReadError):
+                with contextlib.suppress(SSL.WantReadError):
                     there.bio_write(here.bio_read(65536))
             if len(done) == 2:
                 return
