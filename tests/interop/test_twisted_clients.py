@@ -54,6 +54,6 @@ class TwistedClientTests(TestCase):
         client.allowInsecureLogin = True
         await client.login(address("alice").encode(), PASSWORD.encode())
         self.assertEqual(len(await client.listSize()), 2)
-        lines = await client.retrieve(1)
+        lines = await client.retrieve(0)
         self.assertEqual(without_prefix(b"".join(line + b"\r\n" for line in lines)), MESSAGES["8bit"])
         await self.end(client, client.quit)
