@@ -214,7 +214,7 @@ class Fetching:
         if item.what in ("HEADER.FIELDS", "HEADER.FIELDS.NOT"):
             start, length = ranges[0]
             header = await source.read(start, min(length, HEADER))
-            chosen = sections.select_fields(header, item.fields, item.negate)
+            chosen = _without_nul(sections.select_fields(header, item.fields, item.negate))
             if item.partial is not None:
                 begin, most = item.partial
                 chosen = chosen[begin : begin + most]
@@ -230,7 +230,7 @@ class Fetching:
                 if not piece:
                     # A literal that was announced must be as long as it said.
                     raise NoSuchMessage(reason="The message is shorter than its mailbox says")
-                self.wire.write(piece)
+                self.wire.write(_without_nul(piece))
                 start += len(piece)
                 await self.wire.drained()
 
@@ -252,6 +252,11 @@ def _ranges(
     except BadRecord:
         return None
     return sections.locate(outline, outlined.prefix_size, source.size, item.path, what)
+
+
+def _without_nul(octets: bytes) -> bytes:
+    """A literal may not hold a NUL (RFC 3501 §9 CHAR8); lengths stay as they were announced."""
+    return octets.replace(b"\0", b"\x80") if b"\0" in octets else octets
 
 
 def _part_of(ranges: Iterable[tuple[int, int]], begin: int, most: int) -> list[tuple[int, int]]:

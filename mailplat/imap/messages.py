@@ -6,6 +6,7 @@ A part of `mailplat.imap.session.IMAPSession`.  Sequence numbers end here: below
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from mailplat.errors import NoSuchMailbox
@@ -19,7 +20,7 @@ from mailplat.imap.search import search
 from mailplat.imap.view import Selected, SequenceError
 from mailplat.interfaces import IMovesMessages
 from mailplat.uids import UIDSet
-from mailplat.values import Copied
+from mailplat.values import Columns, Copied, FlagChange, flag_word
 from mailplat.wire import Wire
 
 #: Messages told of at a time.
@@ -96,10 +97,12 @@ class MessageCommands:
         if command.unchanged_since is not None:
             self._enable_condstore()
         mailbox = selected.view.mailbox
-        before = len(mailbox.keywords)
+        keywords = len(mailbox.keywords)
+        await selected.catch_up(hinted=True)
+        before = _believed(selected, uids) if command.silent else {}
         result = await mailbox.set_flags(uids, command.change, command.unchanged_since)
         await selected.catch_up(hinted=False)
-        if len(mailbox.keywords) > before:
+        if len(mailbox.keywords) > keywords:
             # What new keywords are called comes before they are used (RFC 3501 §7.2.6).
             self._wire.write(responses.flags(mailbox.keywords))
             self._wire.write(responses.permanent_flags(mailbox.keywords, selected.read_only))
@@ -107,14 +110,14 @@ class MessageCommands:
             await self._tell_flags(selected, uids - result.refused, command.uid)
         elif self._condstore and command.unchanged_since is not None and result.changed.uids:
             # RFC 7162 §3.1.3: the new modseqs are told even if the flags are not.
-            selected.told(result.changed)
+            selected.told(_own(result.changed, before, command.change, mailbox.keywords))
             changed = UIDSet.of(result.changed.uids)
             for rows in selected.pieces(changed, ROWS):
                 kinds = (Item.UID, Item.MODSEQ)
                 self._wire.write(renderer.lines(rows.numbers, rows.columns, kinds, selected.recent))
                 await self._wire.drained()
         else:
-            selected.told(result.changed)
+            selected.told(_own(result.changed, before, command.change, mailbox.keywords))
         if result.refused:
             told = result.refused if command.uid else selected.to_numbers(result.refused)
             return "Conditional STORE failed for some", b"MODIFIED " + responses.uid_set(told)
@@ -193,6 +196,33 @@ class MessageCommands:
         finally:
             self._unselect()
         return "Completed", b""
+
+
+def _believed(selected: Selected, uids: UIDSet) -> dict[int, int]:
+    """UID -> flag word of those messages of which the client knows it."""
+    known: dict[int, int] = {}
+    for rows in selected.pieces(uids, ROWS):
+        known.update((uid, word) for uid, word, *_ in rows.columns.rows() if uid not in selected.pending)
+    return known
+
+
+def _own(
+    changed: Columns, before: dict[int, int], change: FlagChange, keywords: Sequence[str]
+) -> Columns:
+    """
+    The rows that are as the client must think they are after its own change.
+
+    It asked for silence about these only (RFC 3501 §6.4.6): where somebody else changed flags as
+    well, it is told.
+    """
+    names = list(keywords)
+    add, remove = flag_word(change.add, names), flag_word(change.remove, names)
+
+    def expected(word: int) -> int:
+        return add if change.replace else (word | add) & ~remove
+
+    rows = changed.rows()
+    return Columns.of(row for row in rows if row[0] in before and expected(before[row[0]]) == row[1])
 
 
 def _copy_code(copied: Copied) -> bytes:
