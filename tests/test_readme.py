@@ -6,6 +6,7 @@ import subprocess
 import sys
 from tempfile import TemporaryDirectory
 
+from docutils.core import publish_string
 from twisted.trial.unittest import SynchronousTestCase
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -15,6 +16,11 @@ PAGES = [ROOT / "README.rst", ROOT / "CONTRIBUTING.rst", *sorted((ROOT / "docs")
 
 
 class ReadmeTests(SynchronousTestCase):
+    def test_pages_are_well_formed(self):
+        for page in PAGES:
+            # Level 2: a warning is raised, not printed.
+            publish_string(page.read_text(), writer="null", settings_overrides={"halt_level": 2})
+
     def test_named_files_are_there(self):
         for page in PAGES:
             for name in re.findall(r"``((?:docs|examples|mailplat|tests)/[\w/.]*)``", page.read_text()):
