@@ -35,9 +35,9 @@ class Server:
     Directives of dialogues: `account`, `deliver`, `expunge`, `limit`, `option`.
     """
 
-    def __init__(self, clock: Clock, **options: Any) -> None:
+    def __init__(self, clock: Clock, store: Any = None, **options: Any) -> None:
         self.clock = clock
-        self.store: Any = MemoryStore()
+        self.store: Any = store or MemoryStore()
         self.passwords: dict[str, str] = {}
         self.options = options
         self.limits = Limits()
