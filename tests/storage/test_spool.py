@@ -1,0 +1,88 @@
+"""The spool: memory or file, the same message either way, and nothing left behind."""
+
+import os
+from tempfile import TemporaryDirectory
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.trial.unittest import SynchronousTestCase
+
+from mailplat.errors import StorageFull
+from mailplat.message.structure import Scanner
+from mailplat.storage.spool import Spool
+
+MESSAGE = b"From: a@example.org\r\nSubject: x\r\n\r\n" + b"A line of text.\r\n" * 200
+
+
+class SpoolTests(SynchronousTestCase):
+    def setUp(self):
+        scratch = TemporaryDirectory()
+        self.addCleanup(scratch.cleanup)
+        self.directory = os.path.join(scratch.name, "spool")
+
+    def spool(self, in_memory):
+        def at_once(function, *arguments):
+            return succeed(function(*arguments))
+
+        spool = Spool(self.directory, None, in_memory=in_memory, in_thread=at_once)
+        spool.start()
+        return spool
+
+    def run_now(self, coroutine):
+        return self.successResultOf(Deferred.fromCoroutine(coroutine))
+
+    def spooled(self, spool, step=7):
+        writer = spool.begin()
+        for start in range(0, len(MESSAGE), step):
+            self.run_now(writer.write(MESSAGE[start : start + step]))
+        self.assertEqual(writer.size, len(MESSAGE))
+        return self.run_now(writer.finish())
+
+    def outline(self):
+        scanner = Scanner()
+        scanner.feed(MESSAGE)
+        return scanner.finish().to_bytes()
+
+    def test_in_memory(self):
+        message = self.spooled(self.spool(1_000_000))
+        self.assertEqual((message.data, message.path, message.size), (MESSAGE, None, len(MESSAGE)))
+        self.assertEqual(message.outline, self.outline())
+        self.assertEqual(os.listdir(self.directory), [])
+
+    def test_in_file(self):
+        message = self.spooled(self.spool(100))
+        self.assertEqual((message.data, message.size), (None, len(MESSAGE)))
+        self.assertEqual(message.outline, self.outline())
+        with open(message.path, "rb") as file:
+            self.assertEqual(file.read(), MESSAGE)
+        self.assertEqual(self.run_now(message.read(10, 20)), MESSAGE[10:30])
+        linked = message.path + ".linked"
+        os.link(message.path, linked)
+        message.close()
+        message.close()
+        self.assertEqual(os.listdir(self.directory), [os.path.basename(linked)])
+
+    def test_abandoned(self):
+        for limit in (100, 1_000_000):
+            spool = self.spool(limit)
+            writer = spool.begin()
+            self.run_now(writer.write(MESSAGE))
+            writer.abandon()
+            writer.abandon()
+            self.assertEqual(os.listdir(self.directory), [])
+
+    def test_start_removes_what_a_killed_process_left(self):
+        spool = self.spool(100)
+        writer = spool.begin()
+        self.run_now(writer.write(MESSAGE))
+        self.assertEqual(len(os.listdir(self.directory)), 1)
+        self.spool(100)
+        self.assertEqual(os.listdir(self.directory), [])
+        writer.abandon()
+
+    def test_no_room(self):
+        spool = self.spool(100)
+        os.rmdir(self.directory)
+        writer = spool.begin()
+        coroutine = writer.write(MESSAGE)
+        with self.assertRaises(StorageFull):
+            coroutine.send(None)
