@@ -136,17 +136,18 @@ _BASE64_RE = re.compile(rb"[A-Za-z0-9+/]*+={0,2}+")
 
 def decode_base64(text: bytes) -> bytes:
     """
-    Strictly (RFC 3501 §9 base64).
+    Strictly (RFC 3501 §9 base64): no other padding or character than printing would give.
 
     Raises:
         Malformed
     """
     try:
-        if _BASE64_RE.fullmatch(text):
-            return binascii.a2b_base64(text, strict_mode=True)
+        decoded = binascii.a2b_base64(text)
     except binascii.Error:
-        pass
-    raise Malformed("Invalid base64")
+        decoded = b""
+    if binascii.b2a_base64(decoded, newline=False) != text:
+        raise Malformed("Invalid base64")
+    return decoded
 
 
 def _authenticate(cursor: Cursor, tag: bytes, limits: Limits) -> c.Command:
