@@ -35,6 +35,9 @@ GROUP_END: Final = Mailbox(None, None, None, None)
 #: What comes after this many entries of a list is left out.
 MOST: Final = 1000
 
+#: The same for tokens that had to be looked at one by one, which takes a microsecond each.
+MOST_TOKENS: Final = 5000
+
 # The two forms that nearly all addresses have; each up to the comma behind it.  Possessive
 # repeats do not try again what failed, so a list that is neither costs one pass.
 _PLAIN = re.compile(
@@ -75,27 +78,31 @@ def parse(raw: bytes, most: int = MOST) -> list[Mailbox]:
         most: what comes after so many entries is left out (a group is closed all the same).
     """
     found: list[Mailbox] = []
+    slow: _Parser | None = None
     position, end = 0, len(raw)
     while position < end and len(found) < most:
         match = _PLAIN.match(raw, position)
         if match is None:
-            _Parser(found, most).parse(raw, position)
-            break
+            slow = slow or _Parser(found)
+            position = slow.parse_one(raw, position)
+            continue
         quoted, words, local, host, bare_local, bare_host, _ = match.groups()
         if bare_local is not None:
             found.append(Mailbox(None, None, bare_local, bare_host))
         else:
             found.append(Mailbox(quoted or words or None, None, local, host))
         position = match.end()
+    if slow is not None and slow.in_group:
+        found.append(GROUP_END)
     return found
 
 
 class _Parser:
     """The long way: comments, groups, routes, odd quoting and mistakes."""
 
-    def __init__(self, found: list[Mailbox], most: int) -> None:
+    def __init__(self, found: list[Mailbox]) -> None:
         self.found = found
-        self.most = most
+        self.tokens_left = MOST_TOKENS
         self.in_group = False
         self._clear()
 
@@ -110,12 +117,15 @@ class _Parser:
         self.route: bytes | None = None
         self.closed = False
 
-    def parse(self, raw: bytes, position: int) -> None:
+    def parse_one(self, raw: bytes, position: int) -> int:
+        """Take one entry, or the opening or end of a group; where the next one starts."""
         end = len(raw)
         while position < end:
             match = _TOKEN.match(raw, position)
-            if match is None:  # pragma: no cover - it matches anything
+            if match is None or not self.tokens_left:
+                position = end
                 break
+            self.tokens_left -= 1
             kind, start, position = match.lastindex, position, match.end()
             if kind == 1:
                 self._word(b" ")
@@ -128,13 +138,12 @@ class _Parser:
                     position = _after_comment(raw, start)
                     self.comment = _ESCAPED.sub(rb"\1", raw[start + 1 : position].removesuffix(b")")).strip()
                     self._word(b" ")
-                elif not self._special(sign):
-                    return
+                elif self._special(sign):
+                    return position
             else:
                 self._word(match[0])
         self._flush()
-        if self.in_group:
-            self.found.append(GROUP_END)
+        return position
 
     def _word(self, word: bytes) -> None:
         if self.closed:
@@ -146,7 +155,7 @@ class _Parser:
             self.words.append(word)
 
     def _special(self, sign: bytes) -> bool:
-        """Take one of `<>@,;:`; False when there are entries enough."""
+        """Take one of `<>@,;:`; whether it ends an entry."""
         if sign == b"@":
             if self.angle is not None and not self.closed:
                 self.angle_at = len(self.angle)
@@ -169,6 +178,7 @@ class _Parser:
             self.found.append(Mailbox(None, None, _phrase(self.words) or b"", None))
             self.in_group = True
             self._clear()
+            return True
         elif sign == b":":
             self._word(sign)
         elif sign == b"," and self.angle and self.angle[0] == b"@" and not self.closed:
@@ -178,11 +188,8 @@ class _Parser:
             if sign == b";" and self.in_group:
                 self.found.append(GROUP_END)
                 self.in_group = False
-            if len(self.found) >= self.most:
-                if self.in_group:
-                    self.found.append(GROUP_END)
-                return False
-        return True
+            return True
+        return False
 
     def _flush(self) -> None:
         if self.angle is not None:
