@@ -23,15 +23,15 @@ from mailplat.errors import (
     MailError,
     MessageRefused,
     MessageTooLarge,
-    NoRouteYet,
     PermanentError,
     RelayDenied,
     SenderRefused,
+    TemporaryError,
 )
 from mailplat.interfaces import IDeliveryAgent, IMailReceiver, IRouter, ISpooledMessage
 from mailplat.message import compose
 from mailplat.message.outline import header_size
-from mailplat.values import Address, Envelope, Outcome, Peer
+from mailplat.values import LOCAL, Address, Envelope, Outcome, Peer, Target
 
 _PIECE = 128 * 1024
 
@@ -97,7 +97,7 @@ class Receiver:
         self._limits = limits or IntakeLimits()
         self._new_id = new_id
         #: What the router said about the recipients of the transaction under way.
-        self._routes: dict[Address, Sequence[str | Address]] = {}
+        self._routes: dict[Address, Sequence[Target]] = {}
 
     authenticated = False
 
@@ -109,7 +109,7 @@ class Receiver:
     async def recipient(self, envelope: Envelope, recipient: Address) -> None:
         if recipient.domain and not self._router.is_local(recipient.domain):
             raise self._elsewhere()
-        self._routes[recipient] = await self._local_route(recipient)
+        self._routes[recipient] = await self._local_route(recipient, envelope.sender)
 
     async def message(self, envelope: Envelope, message: ISpooledMessage) -> Sequence[Outcome]:
         header = await self._header(message)
@@ -117,16 +117,18 @@ class Receiver:
             raise MessageRefused("Too many Received fields: the message goes in a circle")
         prefix = self._prefix(envelope, header)
         errors: dict[Address, MailError | None] = {}
-        pairs: list[tuple[Address, str]] = []
+        pairs: list[tuple[Address, Target]] = []
         for recipient in envelope.recipients:
             try:
-                route = self._routes.get(recipient) or await self._local_route(recipient)
+                route = self._routes.get(recipient) or await self._local_route(recipient, envelope.sender)
             except MailError as error:
                 errors[recipient] = error
             else:
-                pairs += [(recipient, target) for target in route if isinstance(target, str)]
-        for outcome in await self._agent.deliver(envelope, message, prefix, pairs) if pairs else ():
-            errors[outcome.recipient] = _worse(errors.get(outcome.recipient), outcome.error)
+                pairs += [(recipient, target) for target in route]
+        targets = [target for _, target in pairs]
+        outcomes = await self._agent.deliver(envelope, message, prefix, targets) if targets else ()
+        for (recipient, _), outcome in zip(pairs, outcomes, strict=True):
+            errors[recipient] = _worse(errors.get(recipient), outcome.error)
         return [Outcome(recipient, errors.get(recipient)) for recipient in envelope.recipients]
 
     # Inside
@@ -135,12 +137,12 @@ class Receiver:
         """Why a recipient of another host is not accepted."""
         return RelayDenied()
 
-    async def _local_route(self, recipient: Address) -> Sequence[str | Address]:
-        route = await self._router.route(recipient)
-        if not all(isinstance(target, str) for target in route):
+    async def _local_route(self, recipient: Address, sender: Address | None) -> Sequence[Target]:
+        route: Sequence[Target] = await self._router.route(recipient, sender)
+        if not all(target.agent == LOCAL for target in route):
             # An alias that leads out of the house, wholly or in part.  To take it for the accounts
             # alone would lose the rest.
-            raise NoRouteYet()
+            raise self._elsewhere()
         return route
 
     async def _header(self, message: ISpooledMessage) -> bytes:
@@ -208,7 +210,7 @@ class SubmissionReceiver(Receiver):
             raise SenderRefused("This sender address is not yours")
 
     def _elsewhere(self) -> MailError:
-        return NoRouteYet()
+        return TemporaryError("Mail for other hosts is not carried yet")
 
     def _prefix(self, envelope: Envelope, header: bytes) -> bytes:
         prefix = super()._prefix(envelope, header)

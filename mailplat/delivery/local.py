@@ -24,7 +24,7 @@ from mailplat.interfaces import (
     NewMessage,
 )
 from mailplat.message import compose
-from mailplat.values import Address, Envelope, Outcome
+from mailplat.values import Envelope, Outcome, Target
 
 #: Where mail arrives.
 INBOX = "INBOX"
@@ -33,7 +33,7 @@ INBOX = "INBOX"
 @implementer(IDeliveryAgent)
 class LocalDelivery:
     """
-    Puts messages into INBOX; targets are account names.
+    Puts messages into INBOX; places are account names.
 
     Args:
         store: where the accounts are.  If it provides ICommitsTogether, all recipients of a
@@ -51,18 +51,19 @@ class LocalDelivery:
         envelope: Envelope,
         message: ISpooledMessage,
         prefix: bytes,
-        recipients: Sequence[tuple[Address, str]],
+        targets: Sequence[Target],
     ) -> Sequence[Outcome]:
         date = int(self._clock.seconds())
         # RFC 5321 §4.4: final delivery puts the return path at the very top.
         return_path = compose.return_path(envelope.sender)
         deliveries: dict[str, Delivery] = {}
-        for address, account in recipients:
+        for target in targets:
+            account = target.place
             if account not in deliveries:
-                own = return_path + compose.delivered_to(address) + prefix
+                own = return_path + compose.delivered_to(target.address) + prefix
                 deliveries[account] = Delivery(account, INBOX, NewMessage(message, own, frozenset(), date))
         errors = await self._append(list(deliveries.values()))
-        return [Outcome(address, errors[account]) for address, account in recipients]
+        return [Outcome(target.address, errors[target.place]) for target in targets]
 
     async def _append(self, deliveries: Sequence[Delivery]) -> dict[str, MailError | None]:
         """What became of each account's copy."""

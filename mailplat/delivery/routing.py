@@ -24,7 +24,7 @@ from zope.interface import implementer
 from mailplat.auth.names import Names, canonical_local
 from mailplat.errors import ConfigurationError, InvalidName, NoSuchRecipient, TemporaryError
 from mailplat.interfaces import IMailStore, IRouter
-from mailplat.values import Address
+from mailplat.values import LOCAL, RELAY, Address, Target
 
 #: Begins the detail of a sub-address.
 DETAIL = "+"
@@ -103,9 +103,9 @@ class Router:
     def is_local(self, domain: str) -> bool:
         return self._names.is_ours(domain)
 
-    async def route(self, recipient: Address) -> Sequence[str | Address]:
-        recipient = self._with_domain(recipient)
-        found: dict[str | Address, None] = {}
+    async def route(self, recipient: Address, sender: Address | None) -> Sequence[Target]:
+        asked, recipient = recipient, self._with_domain(recipient)
+        found: dict[tuple[str, str], Target] = {}
         seen: set[str] = set()
         missing: NoSuchRecipient | None = None
         # Depth first and in order, so that the first target stands first.
@@ -117,7 +117,8 @@ class Router:
                     # Nothing here may be made to connect to an address that a stranger chose.
                     missing = NoSuchRecipient("Address literals are not served here")
                 else:
-                    found[address] = None
+                    target = self._elsewhere(address)
+                    found[target.agent, str(address)] = target
                 continue
             try:
                 name = self._names.canonical(address.local, address.domain)
@@ -130,7 +131,7 @@ class Router:
             seen.add(name)
             place = await self._place(name, aliases=not again)
             if isinstance(place, str):
-                found[place] = None
+                found[LOCAL, place] = Target(LOCAL, place, asked)
             elif place is not None:
                 if len(seen) + len(waiting) + len(place) > self._limits.targets:
                     raise TemporaryError(reason=f"aliases make {recipient} more than {self._limits.targets}")
@@ -146,7 +147,7 @@ class Router:
                     )
         if not found:
             raise missing or NoSuchRecipient(reason=f"the aliases of {recipient} lead nowhere")
-        return list(found)
+        return list(found.values())
 
     async def owns(self, account: str, sender: Address) -> bool:
         if not sender.domain or not self.is_local(sender.domain):
@@ -154,13 +155,18 @@ class Router:
         try:
             if account in _accounts_named(self._names.canonical(sender.local, sender.domain)):
                 return True
-            return account in await self.route(sender)
+            return any(
+                target.agent == LOCAL and target.place == account for target in await self.route(sender, None)
+            )
         except InvalidName:
             return False
         except NoSuchRecipient:
             return False
 
     # Inside
+
+    def _elsewhere(self, address: Address) -> Target:
+        return Target(RELAY, address.domain, address)
 
     def _with_domain(self, recipient: Address) -> Address:
         if recipient.domain:

@@ -38,7 +38,9 @@ from mailplat.interfaces import (
     IMailStore,
     IMessageContent,
     IMovesMessages,
+    IQueueStore,
     IReadsMany,
+    NewItem,
     NewMessage,
 )
 from mailplat.uids import EVERYTHING, NOTHING, UIDSet
@@ -457,6 +459,8 @@ class MemoryStore:
             take the next process's messages for those it remembers.
     """
 
+    queue: IQueueStore | None = None
+
     def __init__(self, uid_validity: int = 1) -> None:
         self._next_uid_validity = uid_validity
         self._accounts: dict[str, MemoryAccount] = {}
@@ -489,7 +493,9 @@ class MemoryStore:
         del self._accounts[name]
         account._close()
 
-    async def commit(self, deliveries: Sequence[Delivery]) -> Sequence[int]:
+    async def commit(
+        self, deliveries: Sequence[Delivery], items: Sequence[NewItem] = ()
+    ) -> tuple[Sequence[int], Sequence[int]]:
         arrivals = [await _arrival(delivery.message) for delivery in deliveries]
         by_mailbox: dict[MemoryMailbox, list[int]] = {}
         for index, delivery in enumerate(deliveries):
@@ -502,7 +508,7 @@ class MemoryStore:
                 uids[index] = uid
         for mailbox in by_mailbox:
             mailbox._tell()
-        return uids
+        return uids, ()
 
     def has(self, account: MemoryAccount) -> bool:
         """The account was not removed."""
