@@ -587,6 +587,7 @@ class IQueueStore(Interface):
         The next hops for which something waits: (agent, place, earliest due), soonest first.
 
         What is taken counts with its old time until it is settled.  Held recipients do not count.
+        A next hop at rest has at least the time that `rest` gave it.
 
         Args:
             most: how many at the most.
@@ -596,7 +597,14 @@ class IQueueStore(Interface):
     def take(agent: str, place: str, before: int, most: int) -> Awaitable[Sequence[QueueItem]]:
         """
         Items that are due for this next hop at `before`, soonest first, each with those of its
-        recipients that are; they are taken from now on.
+        recipients that are; they are taken from now on.  Nothing of a next hop at rest.
+        """
+
+    def rest(agent: str, place: str, until: int) -> Awaitable[None]:
+        """
+        Leave a next hop alone until then, whatever waits for it; 0 ends that.
+
+        It need not survive a crash.
         """
 
     def take_overdue(before: int, most: int) -> Awaitable[Sequence[QueueItem]]:
@@ -621,10 +629,10 @@ class IQueueStore(Interface):
         Write down what attempts came to, and add items (reports about them), in one commit.
 
         An item whose recipients are all done with is removed.  The recipients are not taken any
-        more, even if this raises.
+        more.
 
         Raises:
-            StorageFull: nothing was changed.
+            StorageFull: nothing was changed, and they are still taken.
         """
 
     def status() -> Awaitable[QueueStatus]:
