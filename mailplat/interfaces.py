@@ -596,8 +596,11 @@ class IQueueStore(Interface):
 
     def take(agent: str, place: str, before: int, most: int) -> Awaitable[Sequence[QueueItem]]:
         """
-        Items that are due for this next hop at `before`, soonest first, each with those of its
-        recipients that are; they are taken from now on.  Nothing of a next hop at rest.
+        Items that are due for this next hop at `before` or sooner, soonest first, each with those
+        of its recipients that are; they are taken from now on.  Nothing of a next hop at rest.
+
+        Args:
+            most: items, at the most.
         """
 
     def rest(agent: str, place: str, until: int) -> Awaitable[None]:
@@ -609,8 +612,8 @@ class IQueueStore(Interface):
 
     def take_overdue(before: int, most: int) -> Awaitable[Sequence[QueueItem]]:
         """
-        Items whose sender is to be told at `before`, soonest first, each with the recipients that
-        it is about; they are taken from now on.
+        Items whose sender is to be told at `before` or sooner, soonest first, each with the
+        recipients that it is about; they are taken from now on.
         """
 
     def give_back(item: int, numbers: Collection[int]) -> None:
@@ -629,7 +632,8 @@ class IQueueStore(Interface):
         Write down what attempts came to, and add items (reports about them), in one commit.
 
         An item whose recipients are all done with is removed.  The recipients are not taken any
-        more.
+        more.  Where `change` gave a taken recipient another target, due or notice meanwhile, these
+        three stay as they were decided; the rest is as `results` says.
 
         Raises:
             StorageFull: nothing was changed, and they are still taken.
@@ -659,7 +663,8 @@ class IQueueStore(Interface):
 
     def watch(hint: Callable[[], None]) -> Callable[[], None]:
         """
-        Have `hint()` called, in the reactor thread, when something may have become due sooner.
+        Have `hint()` called, in the reactor thread, when something may have become due sooner: when
+        items were added or changed, by whatever process.  What `settle` itself puts off is not told.
 
         As in `IMailbox.watch`, it may be lost, repeated or late.
 
@@ -711,7 +716,6 @@ class ITLSPolicy(Interface):
         """
 
 
-# Logging in
 # Logging in
 
 
