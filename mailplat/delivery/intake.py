@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
+from mailplat.delivery.acceptance import Acceptance, Copy
+from mailplat.delivery.local import LocalDelivery
+from mailplat.delivery.queue import Queue
 from mailplat.errors import (
     MailError,
     MessageRefused,
@@ -26,12 +29,11 @@ from mailplat.errors import (
     PermanentError,
     RelayDenied,
     SenderRefused,
-    TemporaryError,
 )
-from mailplat.interfaces import IDeliveryAgent, IMailReceiver, IRouter, ISpooledMessage
+from mailplat.interfaces import IMailReceiver, IRouter, ISpooledMessage
 from mailplat.message import compose
 from mailplat.message.outline import header_size
-from mailplat.values import LOCAL, Address, Envelope, Outcome, Peer, Target
+from mailplat.values import LOCAL, NO_REQUEST, Address, Envelope, Outcome, Peer, ReportRequest, Target
 
 _PIECE = 128 * 1024
 
@@ -73,7 +75,7 @@ class Receiver:
     Args:
         peer: who sends; the Received field names it.
         router: says where recipients are.
-        agent: delivers to the accounts that the router named.
+        acceptance: takes the message over for the targets that the router named.
         hostname: ours, for the Received field.
         clock: tells the date of the Received field.
         new_id: gives a new identifier, an atom, at each call.
@@ -83,7 +85,7 @@ class Receiver:
         self,
         peer: Peer,
         router: IRouter,
-        agent: IDeliveryAgent,
+        acceptance: Acceptance,
         hostname: str,
         clock: IReactorTime,
         new_id: Callable[[], str],
@@ -91,7 +93,7 @@ class Receiver:
     ) -> None:
         self._peer = peer
         self._router = router
-        self._agent = agent
+        self._acceptance = acceptance
         self._hostname = hostname
         self._clock = clock
         self._limits = limits or IntakeLimits()
@@ -100,6 +102,7 @@ class Receiver:
         self._routes: dict[Address, Sequence[Target]] = {}
 
     authenticated = False
+    _account = ""
 
     async def sender(self, envelope: Envelope) -> None:
         self._routes.clear()
@@ -108,8 +111,8 @@ class Receiver:
 
     async def recipient(self, envelope: Envelope, recipient: Address) -> None:
         if recipient.domain and not self._router.is_local(recipient.domain):
-            raise self._elsewhere()
-        self._routes[recipient] = await self._local_route(recipient, envelope.sender)
+            self._may_relay()
+        self._routes[recipient] = await self._route(recipient, envelope.sender)
 
     async def message(self, envelope: Envelope, message: ISpooledMessage) -> Sequence[Outcome]:
         header = await self._header(message)
@@ -117,32 +120,38 @@ class Receiver:
             raise MessageRefused("Too many Received fields: the message goes in a circle")
         prefix = self._prefix(envelope, header)
         errors: dict[Address, MailError | None] = {}
-        pairs: list[tuple[Address, Target]] = []
-        for recipient in envelope.recipients:
+        copies: list[tuple[Address, Copy]] = []
+        for number, recipient in enumerate(dict.fromkeys(envelope.recipients)):
             try:
-                route = self._routes.get(recipient) or await self._local_route(recipient, envelope.sender)
+                route = self._routes.get(recipient) or await self._route(recipient, envelope.sender)
             except MailError as error:
                 errors[recipient] = error
             else:
-                pairs += [(recipient, target) for target in route]
-        targets = [target for _, target in pairs]
-        outcomes = await self._agent.deliver(envelope, message, prefix, targets) if targets else ()
-        for (recipient, _), outcome in zip(pairs, outcomes, strict=True):
-            errors[recipient] = _worse(errors.get(recipient), outcome.error)
+                # RFC 2033 §4.2: over LMTP each recipient has a reply of its own.
+                reply = number if self._peer.service == "lmtp" else 0
+                copies += [
+                    (recipient, Copy(target, _request(envelope, recipient, target), reply))
+                    for target in route
+                ]
+        if copies:
+            found = await self._acceptance.accept(
+                envelope, message, prefix, [copy for _, copy in copies], self._account
+            )
+            for (recipient, _), failure in zip(copies, found, strict=True):
+                errors[recipient] = _worse(errors.get(recipient), failure)
         return [Outcome(recipient, errors.get(recipient)) for recipient in envelope.recipients]
 
     # Inside
 
-    def _elsewhere(self) -> MailError:
-        """Why a recipient of another host is not accepted."""
-        return RelayDenied()
+    def _may_relay(self) -> None:
+        """Raise RelayDenied: this peer may send to our own domains only."""
+        raise RelayDenied()
 
-    async def _local_route(self, recipient: Address, sender: Address | None) -> Sequence[Target]:
+    async def _route(self, recipient: Address, sender: Address | None) -> Sequence[Target]:
         route: Sequence[Target] = await self._router.route(recipient, sender)
-        if not all(target.agent == LOCAL for target in route):
-            # An alias that leads out of the house, wholly or in part.  To take it for the accounts
-            # alone would lose the rest.
-            raise self._elsewhere()
+        if self._acceptance.queue is None and not all(target.agent == LOCAL for target in route):
+            # To take it for the accounts alone would lose the rest.
+            raise RelayDenied("This server carries no mail to other hosts")
         return route
 
     async def _header(self, message: ISpooledMessage) -> bytes:
@@ -193,13 +202,13 @@ class SubmissionReceiver(Receiver):
         account: str,
         peer: Peer,
         router: IRouter,
-        agent: IDeliveryAgent,
+        acceptance: Acceptance,
         hostname: str,
         clock: IReactorTime,
         new_id: Callable[[], str],
         limits: IntakeLimits | None = None,
     ) -> None:
-        super().__init__(peer, router, agent, hostname, clock, new_id, limits)
+        super().__init__(peer, router, acceptance, hostname, clock, new_id, limits)
         self._account = account
 
     async def sender(self, envelope: Envelope) -> None:
@@ -209,8 +218,8 @@ class SubmissionReceiver(Receiver):
         if envelope.sender is not None and not await self._router.owns(self._account, envelope.sender):
             raise SenderRefused("This sender address is not yours")
 
-    def _elsewhere(self) -> MailError:
-        return TemporaryError("Mail for other hosts is not carried yet")
+    def _may_relay(self) -> None:
+        """Whoever has an account here may send to everybody."""
 
     def _prefix(self, envelope: Envelope, header: bytes) -> bytes:
         prefix = super()._prefix(envelope, header)
@@ -229,18 +238,34 @@ class Intake:
     Makes the receiver of a peer: what `MailRealm` asks for one.
 
     Called with the peer and with the account it logged in as, None for nobody.
+
+    Args:
+        agent: delivers to the accounts of this house.
+        queue: what carries mail to other hosts, and tries again; without one mail is for our own
+            accounts only.
     """
 
     router: IRouter
-    agent: IDeliveryAgent
+    agent: LocalDelivery
     hostname: str
     clock: IReactorTime
     limits: IntakeLimits = IntakeLimits()
     new_id: Callable[[], str] = field(default_factory=identifiers)
+    queue: Queue | None = None
 
     def __call__(self, peer: Peer, account: str | None) -> Receiver:
-        parts = (peer, self.router, self.agent, self.hostname, self.clock, self.new_id, self.limits)
+        acceptance = Acceptance(self.agent, self.queue)
+        parts = (peer, self.router, acceptance, self.hostname, self.clock, self.new_id, self.limits)
         return Receiver(*parts) if account is None else SubmissionReceiver(account, *parts)
+
+
+def _request(envelope: Envelope, recipient: Address, target: Target) -> ReportRequest:
+    """What the sender wants to hear about one copy of a recipient's mail."""
+    request = envelope.requests.get(recipient, NO_REQUEST)
+    if target.address != recipient and not request.original:
+        # RFC 3461 §5.2.1: the sender knows the recipient by the address it wrote.
+        return replace(request, original=f"rfc822;{compose.path(recipient)}")
+    return request
 
 
 def _worse(one: MailError | None, other: MailError | None) -> MailError | None:
