@@ -430,6 +430,18 @@ class IMailReceiver(Interface):
         """
 
 
+class IVerifiesAddresses(Interface):
+    """A receiver whose peer may ask who is here (VRFY, RFC 5321 §3.5)."""
+
+    def verify(address: Address) -> Awaitable[bool]:
+        """
+        Whether mail for this address would be delivered; False if that cannot be said.
+
+        Raises:
+            NoSuchRecipient: it would not.
+        """
+
+
 class IMaildrop(Interface):
     """The avatar of POP3: a snapshot of INBOX, held exclusively until released."""
 

@@ -30,7 +30,7 @@ from mailplat.errors import (
     RelayDenied,
     SenderRefused,
 )
-from mailplat.interfaces import IMailReceiver, IRouter, ISpooledMessage
+from mailplat.interfaces import IMailReceiver, IRouter, ISpooledMessage, IVerifiesAddresses
 from mailplat.message import compose
 from mailplat.message.outline import header_size
 from mailplat.values import LOCAL, NO_REQUEST, Address, Envelope, Outcome, Peer, ReportRequest, Target
@@ -187,6 +187,7 @@ class Receiver:
         )
 
 
+@implementer(IVerifiesAddresses)
 class SubmissionReceiver(Receiver):
     """
     Takes mail of one account's owner.
@@ -217,6 +218,10 @@ class SubmissionReceiver(Receiver):
         # (RFC 8098 §3).
         if envelope.sender is not None and not await self._router.owns(self._account, envelope.sender):
             raise SenderRefused("This sender address is not yours")
+
+    async def verify(self, address: Address) -> bool:
+        await self._router.route(address, None)
+        return not address.domain or self._router.is_local(address.domain)
 
     def _may_relay(self) -> None:
         """Whoever has an account here may send to everybody."""
