@@ -22,6 +22,7 @@ from zope.interface import implementer
 from mailplat.delivery.acceptance import Acceptance, Copy
 from mailplat.delivery.local import LocalDelivery
 from mailplat.delivery.queue import Queue
+from mailplat.delivery.rates import Rates
 from mailplat.errors import (
     MailError,
     MessageRefused,
@@ -79,6 +80,7 @@ class Receiver:
         hostname: ours, for the Received field.
         clock: tells the date of the Received field.
         new_id: gives a new identifier, an atom, at each call.
+        rates: how much the peer or the account may send; None for as much as it likes.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Receiver:
         clock: IReactorTime,
         new_id: Callable[[], str],
         limits: IntakeLimits | None = None,
+        rates: Rates | None = None,
     ) -> None:
         self._peer = peer
         self._router = router
@@ -98,6 +101,7 @@ class Receiver:
         self._clock = clock
         self._limits = limits or IntakeLimits()
         self._new_id = new_id
+        self._rates = rates
         #: What the router said about the recipients of the transaction under way.
         self._routes: dict[Address, Sequence[Target]] = {}
 
@@ -113,6 +117,7 @@ class Receiver:
         if recipient.domain and not self._router.is_local(recipient.domain):
             self._may_relay()
         self._routes[recipient] = await self._route(recipient, envelope.sender)
+        self._spend()
 
     async def message(self, envelope: Envelope, message: ISpooledMessage) -> Sequence[Outcome]:
         header = await self._header(message)
@@ -142,6 +147,11 @@ class Receiver:
         return [Outcome(recipient, errors.get(recipient)) for recipient in envelope.recipients]
 
     # Inside
+
+    def _spend(self) -> None:
+        """One more recipient.  Raises RateExceeded."""
+        if self._rates is not None and not self._peer.is_loopback:
+            self._rates.spend_as_peer(self._peer.host)
 
     def _may_relay(self) -> None:
         """Raise RelayDenied: this peer may send to our own domains only."""
@@ -208,8 +218,9 @@ class SubmissionReceiver(Receiver):
         clock: IReactorTime,
         new_id: Callable[[], str],
         limits: IntakeLimits | None = None,
+        rates: Rates | None = None,
     ) -> None:
-        super().__init__(peer, router, acceptance, hostname, clock, new_id, limits)
+        super().__init__(peer, router, acceptance, hostname, clock, new_id, limits, rates)
         self._account = account
 
     async def sender(self, envelope: Envelope) -> None:
@@ -222,6 +233,10 @@ class SubmissionReceiver(Receiver):
     async def verify(self, address: Address) -> bool:
         await self._router.route(address, None)
         return not address.domain or self._router.is_local(address.domain)
+
+    def _spend(self) -> None:
+        if self._rates is not None:
+            self._rates.spend_as_account(self._account)
 
     def _may_relay(self) -> None:
         """Whoever has an account here may send to everybody."""
@@ -248,6 +263,7 @@ class Intake:
         agent: delivers to the accounts of this house.
         queue: what carries mail to other hosts, and tries again; without one mail is for our own
             accounts only.
+        rates: how much mail one account or peer may send.
     """
 
     router: IRouter
@@ -257,10 +273,20 @@ class Intake:
     limits: IntakeLimits = IntakeLimits()
     new_id: Callable[[], str] = field(default_factory=identifiers)
     queue: Queue | None = None
+    rates: Rates | None = None
 
     def __call__(self, peer: Peer, account: str | None) -> Receiver:
         acceptance = Acceptance(self.agent, self.queue)
-        parts = (peer, self.router, acceptance, self.hostname, self.clock, self.new_id, self.limits)
+        parts = (
+            peer,
+            self.router,
+            acceptance,
+            self.hostname,
+            self.clock,
+            self.new_id,
+            self.limits,
+            self.rates,
+        )
         return Receiver(*parts) if account is None else SubmissionReceiver(account, *parts)
 
 
