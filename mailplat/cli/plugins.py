@@ -9,7 +9,7 @@ from collections import Counter
 from typing import Any
 
 from mailplat.errors import PluginError
-from mailplat.plugins import about, checkers, stores
+from mailplat.plugins import about, agents, checkers, stores
 
 
 def add_words(commands: Any) -> None:
@@ -23,7 +23,7 @@ def add_words(commands: Any) -> None:
 
 
 def _plugins(words: argparse.Namespace) -> int:
-    parts = [*stores(), *checkers()]
+    parts = [*stores(), *agents(), *checkers()]
     twice = {key for key, times in Counter((part.kind, part.name) for part in parts).items() if times > 1}
     status = 0
     for part in parts:
