@@ -15,6 +15,7 @@ from zope.interface import implementer
 
 from mailplat.errors import NoSuchMessage
 from mailplat.interfaces import IQueueStore, NewItem
+from mailplat.storage.queue_rules import merged, stated
 from mailplat.storage.spool import InMemory, whole
 from mailplat.values import NEVER, Envelope, QueuedRecipient, QueueItem, QueueStatus, Settled
 
@@ -100,13 +101,13 @@ class MemoryQueue:
         return InMemory(waiting.body, waiting.outline), waiting.prefix
 
     async def settle(self, results: Sequence[Settled], items: Sequence[NewItem] = ()) -> None:
-        taken = {
-            (result.item, result.number): self._taken.pop((result.item, result.number), None)
-            for result in results
-        }
-        arrivals = [await arrival(new) for new in items]
-        for result in results:
-            self._change(result, taken[result.item, result.number])
+        try:
+            arrivals = [await arrival(new) for new in items]
+            for result in results:
+                self._change(result, self._taken.get((result.item, result.number)))
+        finally:
+            for result in results:
+                self.give_back(result.item, (result.number,))
         if arrivals:
             self.put(arrivals)
             self.tell()
@@ -193,29 +194,10 @@ class MemoryQueue:
             if not waiting.recipients:
                 del self._items[change.item]
         else:
-            new = replace(change.recipient, number=change.number)
-            if taken is not None and (taken.target, taken.due, taken.notice) != (
-                old.target,
-                old.due,
-                old.notice,
-            ):
-                # An operator decided otherwise while the attempt was under way.
-                new = replace(new, target=old.target, due=old.due, notice=old.notice)
-            waiting.recipients[change.number] = new
+            waiting.recipients[change.number] = merged(change.recipient, old, taken)
         return True
 
     def _find(self, item: int) -> _Waiting:
         if (waiting := self._items.get(item)) is None:
             raise NoSuchMessage()
         return waiting
-
-
-def stated(envelope: Envelope) -> Envelope:
-    """As much of an envelope as a queue keeps; see `QueueItem.envelope`."""
-    return Envelope(
-        envelope.sender,
-        body=envelope.body,
-        utf8=envelope.utf8,
-        returns=envelope.returns,
-        envelope_id=envelope.envelope_id,
-    )
