@@ -71,12 +71,14 @@ class Published:
         gone: ids of mailboxes deleted.
         accounts: name -> whether it exists.
         files: rows of files that are being removed.
+        queued: something was added to the queue or changed in it.
     """
 
     rows: list[MailboxRow] = field(default_factory=list)
     gone: set[int] = field(default_factory=set)
     accounts: dict[str, bool] = field(default_factory=dict)
     files: list[int] = field(default_factory=list)
+    queued: bool = False
 
 
 class Writer:
@@ -306,6 +308,7 @@ class Writer:
         published.gone |= transaction.gone
         published.accounts |= transaction.accounts
         published.files += [row for row, _, _ in transaction.dead]
+        published.queued |= transaction.queued
 
     def _roll_back(self, transaction: Transaction) -> None:
         for file in transaction.inserted:
