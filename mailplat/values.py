@@ -333,6 +333,7 @@ class Peer:
         port: 0 for a UNIX socket.
         tls: None in clear.
         hello: the name given in EHLO, HELO or LHLO; empty elsewhere.
+        extended: it was not HELO, which is SMTP without extensions.
         connection: an identifier for logs, unique in this process.
     """
 
@@ -341,6 +342,7 @@ class Peer:
     port: int
     tls: TLSInfo | None = None
     hello: str = ""
+    extended: bool = True
     connection: str = ""
 
     @property

@@ -65,6 +65,10 @@ class LineSession:
                 elif event == b"tls":
                     self.wire.write(b"go ahead\r\n")
                     self.wire.start_tls()
+                elif event == b"phase":
+                    self.wire.phase(10, rate=2)
+                elif event == b"free":
+                    self.wire.phase(None)
                 elif event == b"crash":
                     raise RuntimeError("a bug")
                 elif event == b"flood":
@@ -177,6 +181,43 @@ class ConnectionTests(SynchronousTestCase):
         self.assertTrue(transport.disconnecting)
         self.lose()
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_a_phase_bounds_all_waiting(self):
+        protocol, transport = self.connect()
+        protocol.dataReceived(b"phase\r\n")
+        for _ in range(3):
+            self.clock.advance(3)
+            protocol.dataReceived(b"\r\n")
+        # 9 seconds of waiting, of which 6 octets made up for 3.
+        self.clock.advance(3.9)
+        self.assertEqual(self.session.seen, [b"phase", b"", b"", b""])
+        self.clock.advance(0.2)
+        self.assertEqual(self.session.seen[-1], TimedOut)
+        self.assertTrue(transport.disconnecting)
+
+    def test_patience_is_earned_up_to_what_it_was(self):
+        protocol, _ = self.connect()
+        protocol.dataReceived(b"phase\r\n")
+        protocol.dataReceived(b"x" * 98 + b"\r\n")
+        self.clock.advance(9)
+        protocol.dataReceived(b"x" * 98 + b"\r\n")
+        self.clock.advance(9)
+        protocol.dataReceived(b"free\r\n")
+        self.clock.advance(299)
+        self.assertEqual(len(self.session.seen), 4)
+        protocol.dataReceived(b"phase\r\n")
+        protocol.dataReceived(b"x" * 98 + b"\r\n")
+        self.clock.advance(11)
+        self.assertEqual(self.session.seen[-1], TimedOut)
+
+    def test_our_own_work_is_nobodys_waiting(self):
+        protocol, _ = self.connect()
+        protocol.dataReceived(b"phase\r\nwait\r\n")
+        self.clock.advance(100)
+        self.session.gate.callback(None)
+        self.clock.advance(0)
+        protocol.dataReceived(b"a\r\n")
+        self.assertEqual(self.session.seen, [b"phase", b"wait", b"a"])
 
     def test_peer_gone(self):
         self.connect()

@@ -109,6 +109,7 @@ class POP3Session:
     async def run(self) -> None:
         """From the greeting to the end; `PeerGone` passes."""
         wire, timeout = self._wire, self._limits.timeout
+        wire.phase(self._limits.before_login)
         # No "<...>": that would be an offer of APOP (RFC 1939 §7).
         self._say(f"+OK {self._hostname} POP3 server ready")
         try:
@@ -239,9 +240,7 @@ class POP3Session:
         username, self._username = self._username, None
         if username is None:
             raise Refused("USER first")
-        await self._log_in(
-            login.with_password(self._portal, username, argument, self._wire.peer, IMaildrop)
-        )
+        await self._log_in(login.with_password(self._portal, username, argument, self._wire.peer, IMaildrop))
 
     async def _auth(self, argument: bytes) -> None:
         # RFC 5034 §4
@@ -271,6 +270,7 @@ class POP3Session:
                 raise Farewell(_told(error)) from None
             raise
         self._maildrop, self._logout = entered.avatar, entered.logout
+        self._wire.phase(None)
         self._messages = self._maildrop.messages()
         self._octets = sum(size for _, size in self._messages)
         self._log.info(

@@ -1,11 +1,13 @@
-"""The conversations of tests/dialogues/smtp, with delivery into a store behind them."""
+"""The conversations of tests/dialogues/smtp, with delivery into each of our stores behind them."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from mailplat.auth.names import Names
 from mailplat.delivery.intake import Intake
@@ -14,6 +16,8 @@ from mailplat.delivery.routing import Router
 from mailplat.smtp.engine import Limits
 from mailplat.smtp.server import SMTPFactory
 from mailplat.storage.memory import MemoryStore
+from mailplat.storage.spool import Spool
+from mailplat.storage.sqlite import SQLiteStore
 from mailplat.testing.fakes import MemorySpool, server_tls
 from mailplat.testing.stage import Stage
 from mailplat.testing.wire import Dialogue, add_dialogues
@@ -21,8 +25,10 @@ from mailplat.testing.wire import Dialogue, add_dialogues
 HOSTNAME = "mx.example.test"
 
 
-@add_dialogues(Path(__file__).parent.parent / "dialogues" / "smtp")
-class Dialogues(SynchronousTestCase):
+DIALOGUES = Path(__file__).parent.parent / "dialogues" / "smtp"
+
+
+class Dialogues:
     """
     Directives besides those of the stage:
 
@@ -30,25 +36,24 @@ class Dialogues(SynchronousTestCase):
         @ last NAME TEXT        the newest one contains this, with \\r and \\n for line breaks
     """
 
-    tls = None
+    tls: Any = None
 
-    async def play(self, path: Path) -> None:
+    async def play_on(self: Any, path: Path, store: Any, spool: Any, reactor: Any = None) -> None:
         clock = Clock()
-        store = MemoryStore()
-        await store.start()
         router = Router(Names(("example.test",)), store, {})
         stage = Stage(store, Intake(router, LocalDelivery(store, clock), HOSTNAME, clock))
-        if self.tls is None:
-            type(self).tls = server_tls()
+        # One certificate for all: to make one takes longer than most dialogues.
+        cls = type(self)
+        cls.tls = cls.tls or server_tls()
 
         def factory() -> SMTPFactory:
             return SMTPFactory(
                 stage.portal,
-                MemorySpool(),
+                spool,
                 clock,
                 hostname=HOSTNAME,
                 service=stage.service or "smtp",
-                tls=self.tls,
+                tls=cls.tls,
                 limits=Limits(**stage.limits),
             )
 
@@ -71,4 +76,29 @@ class Dialogues(SynchronousTestCase):
             self.assertIn(wanted, (await messages(name))[-1])
 
         directives = {**stage.directives, "account": account, "inbox": inbox, "last": last}
-        await Dialogue(path, factory, clock, directives=directives).run()
+        await Dialogue(path, factory, clock, directives=directives, reactor=reactor).run()
+        self.assertEqual(clock.getDelayedCalls(), [])
+
+
+@add_dialogues(DIALOGUES)
+class InMemory(Dialogues, SynchronousTestCase):
+    async def play(self, path: Path) -> None:
+        await self.play_on(path, MemoryStore(), MemorySpool())
+
+
+@add_dialogues(DIALOGUES)
+class OnDisk(Dialogues, TestCase):
+    async def play(self, path: Path) -> None:
+        from twisted.internet import reactor
+
+        scratch = TemporaryDirectory()
+        self.addCleanup(scratch.cleanup)
+        # So small that every message but the emptiest goes through a file.
+        spool = Spool(f"{scratch.name}/spool", reactor, in_memory=20)
+        spool.start()
+        store = SQLiteStore(f"{scratch.name}/store", reactor)
+        await store.start()
+        try:
+            await self.play_on(path, store, spool, reactor)
+        finally:
+            await store.stop()

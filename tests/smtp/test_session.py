@@ -660,7 +660,7 @@ class LimitTests(SynchronousTestCase):
         server.say("DATA")
         for _ in range(5):
             self.assertEqual(server.wire.advance(19), b"")
-            server.send(b"text\r\n")
+            server.send(b"text\r\n" * 400)
         self.assertEqual(shapes(server.wire.advance(20)), ["421 4.4.2"])
         self.assertTrue(server.wire.ended)
         self.assertEqual((server.spool.open, server.receiver.received), (0, []))
@@ -669,7 +669,7 @@ class LimitTests(SynchronousTestCase):
         server = Server(limits=Limits(data_timeout=20, message=10)).hello().begin(BOB)
         server.say("DATA")
         for _ in range(5):
-            server.send(b"too much text\r\n")
+            server.send(b"too much text\r\n" * 200)
             self.assertEqual(server.wire.advance(19), b"")
         self.assertEqual(shapes(server.wire.send(b".\r\n")), ["552 5.3.4"])
 

@@ -3,8 +3,8 @@ A process that changes a store at random and tells what was acknowledged, until 
 
     python -m tests.storage.teller DIRECTORY SEED NAME...
 
-For each NAME there is an account, changed by one worker with one operation at a time; all workers also append to
-the INBOX of `SHARED`.  Lines of JSON on standard output:
+For each NAME there is an account, changed by one worker with one operation at a time; all workers
+also append to the INBOX of `SHARED`.  Lines of JSON on standard output:
 
     ["try", NAME, STATE]        the operation that begins now would lead to this state
     ["done", NAME]              it was acknowledged
@@ -126,7 +126,9 @@ class Worker:
             row[1] += 1
 
         async def do() -> None:
-            await self.append(await self.account.open(mailbox), *bodies, flags=("\\Seen", f"k{self.count % 5}"))
+            await self.append(
+                await self.account.open(mailbox), *bodies, flags=("\\Seen", f"k{self.count % 5}")
+            )
 
         return do
 
@@ -247,7 +249,9 @@ def main(directory: str, seed: str, *names: str) -> None:
         tell("begun")
         for name in names:
             worker = Worker(store, spool, name, random.Random(f"{seed} {name}"))
-            Deferred.fromCoroutine(worker.run()).addErrback(lambda failure: tell("wrong", failure.getTraceback()))
+            Deferred.fromCoroutine(worker.run()).addErrback(
+                lambda failure: tell("wrong", failure.getTraceback())
+            )
 
     Deferred.fromCoroutine(work()).addErrback(lambda failure: tell("wrong", failure.getTraceback()))
     reactor.run(installSignalHandlers=False)

@@ -1,11 +1,12 @@
 """
 The embedded store after a crash at every single moment of a story.
 
-While each operation runs, the disk is photographed before every call that changes it, in the middle of every
-write, and before every statement of the index's transaction.  Each picture is then opened as a store: it must be
-whole, and as it was before the operation or as it is after it.  There are two kinds of pictures.  One has all that was
-written, as after `kill -9`; the other only what was synced, as after a power cut, with a torn or garbled tail.  Where
-the index's log grew between two pictures, it is torn as well.
+While each operation runs, the disk is photographed before every call that changes it, in the middle
+of every write, and before every statement of the index's transaction.  Each picture is then opened as
+a store: it must be whole, and as it was before the operation or as it is after it.  There are two kinds
+of pictures.  One has all that was written, as after `kill -9`; the other only what was synced, as after
+a power cut, with a torn or garbled tail.  Where the index's log grew between two pictures, it is torn
+as well.
 """
 
 from __future__ import annotations
@@ -72,9 +73,7 @@ class Camera(Disk):
                     self.tails += 1
                     tail = (b"", written[name][certain : certain + rest // 2], b"\xff" * rest)[self.tails % 3]
                     synced[name] = written[name][:certain] + tail
-        self.pictures += [
-            now for now, last in zip((written, synced), self._last, strict=True) if now != last
-        ]
+        self.pictures += [now for now, last in zip((written, synced), self._last, strict=True) if now != last]
         self._last = (written, synced)
 
     def open(self, path, flags):

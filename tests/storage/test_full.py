@@ -1,8 +1,8 @@
 """
 The embedded store on a disk that is full, fails to sync, or fails in the index.
 
-Whatever fails, and wherever: the operation is told `StorageFull`, nothing of it is there, what was there can be
-read, and the same operation works once the disk does.
+Whatever fails, and wherever: the operation is told `StorageFull`, nothing of it is there, what was there
+can be read, and the same operation works once the disk does.
 """
 
 from __future__ import annotations
@@ -254,7 +254,7 @@ class DiskTests(StoreCase):
         self.assertEqual(len(os.listdir(os.path.join(self.directory, LARGE))), 1)
 
     async def test_a_failed_sync_is_not_tried_again(self):
-        """The next sync of the same file may report success for pages that were dropped: it has to be another."""
+        """The next sync of a file may report success for pages that were dropped: it has to be another."""
         await self.begin()
         await self.inbox.append([self.small()])
         (first,) = os.listdir(os.path.join(self.directory, PACKS))

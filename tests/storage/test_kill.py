@@ -26,7 +26,10 @@ from tests.storage.teller import ROLL, SHARED, state
 ROUNDS = 6
 
 #: The accounts that each process changes.
-PROCESSES = (("a1@example.test", "a2@example.test"), ("b1@example.test", "b2@example.test", "b3@example.test"))
+PROCESSES = (
+    ("a1@example.test", "a2@example.test"),
+    ("b1@example.test", "b2@example.test", "b3@example.test"),
+)
 
 #: How long a process may take to begin, in seconds.
 PATIENCE = 60.0
@@ -40,7 +43,14 @@ class Teller:
         self.path = os.path.join(directory, f"told by {names[0]}")
         with open(self.path, "wb") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.storage.teller", os.path.join(directory, "store"), seed, *names],
+                [
+                    sys.executable,
+                    "-m",
+                    "tests.storage.teller",
+                    os.path.join(directory, "store"),
+                    seed,
+                    *names,
+                ],
                 stdout=out,
             )
 
@@ -51,7 +61,7 @@ class Teller:
 
     async def begun(self) -> None:
         waited = 0.0
-        while b'["begun"]' not in open(self.path, "rb").read():
+        while ["begun"] not in self.told():
             if self.process.poll() is not None or waited > PATIENCE:
                 raise AssertionError(f"it did not begin: {self.told()}")
             await deferLater(reactor, 0.01)
@@ -129,7 +139,9 @@ class KillTests(TestCase):
         found = await state(store, name)
         possible = [one for one in (expected, pending) if one is not None]
         if possible:
-            self.assertTrue(any(agree(one, found) for one in possible), f"{where}: {name}\n{possible}\n{found}")
+            self.assertTrue(
+                any(agree(one, found) for one in possible), f"{where}: {name}\n{possible}\n{found}"
+            )
         self.known[name] = found
 
     async def check_shared(self, store, where):
