@@ -3,10 +3,12 @@
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import classImplements
 
 from mailplat.connection import Connection, ConnectionLimits, MailFactory
 from mailplat.wire import Need, PeerGone, Stopping, TimedOut, Wake
@@ -348,6 +350,25 @@ class ConnectionTests(SynchronousTestCase):
         self.clock.advance(10)
         self.assertTrue(transport.aborted)
         self.lose()
+
+    def test_handshake_too_slow(self):
+        class SecureTransport(Transport):
+            def setTcpNoDelay(self, enabled):
+                self.no_delay = enabled
+
+            def setTcpKeepAlive(self, enabled):
+                self.keep_alive = enabled
+
+        classImplements(SecureTransport, ISSLTransport)
+        self.factory = LineFactory(self.clock, limits=ConnectionLimits(handshake_timeout=30))
+        protocol, transport = self.factory.buildProtocol(PEER), SecureTransport()
+        protocol.makeConnection(transport)
+        self.clock.advance(29)
+        self.assertEqual((transport.value(), transport.aborted), (b"", False))
+        self.assertEqual((transport.no_delay, transport.keep_alive), (True, True))
+        self.clock.advance(1)
+        self.assertEqual((transport.value(), transport.aborted), (b"", True))
+        self.assertEqual(self.factory.sessions, [])
 
     def test_peer(self):
         self.connect(IPv6Address("TCP", "::ffff:127.0.0.9", 5))

@@ -469,6 +469,10 @@ class Auth(SynchronousTestCase):
             server.say(f"AUTH {mechanism}")
             self.assertEqual(shapes(server.wire.advance(Limits().login_timeout)), ["421 4.4.2"])
             self.assertTrue(server.wire.ended)
+            server = Server("submission", limits=Limits(login_timeout=20)).hello()
+            server.say(f"AUTH {mechanism}")
+            self.assertEqual(server.wire.advance(19), b"")
+            self.assertEqual(shapes(server.wire.advance(1)), ["421 4.4.2"])
 
     def test_parameter_auth_is_read_and_believed_of_nobody(self) -> None:
         server = self.server()
