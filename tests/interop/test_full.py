@@ -75,6 +75,10 @@ class FullTests:
             self.refuses(client.expunge())
             self.refuses(client.uid("COPY", "2", "Drafts"))
             self.refuses(client.create("new"))
+            pop3 = self.pop3()
+            pop3.dele(1)
+            with self.assertRaisesRegex(poplib.error_proto, r"-ERR \[SYS/TEMP\]"):
+                pop3.quit()
             # Reading needs no room.
             self.check(sent)
             self.free()
@@ -93,11 +97,16 @@ class FullTests:
 
     def check(self, sent: list[bytes]) -> None:
         self.assertEqual([without_prefix(body) for body in self.house.bodies()], sent)
-        client = poplib.POP3("127.0.0.1", self.house.port["pop3"], timeout=30)
-        client.user(address("alice"))
-        client.pass_(PASSWORD)
+        client = self.pop3()
         self.assertEqual(len(client.list()[1]), len(sent))
         client.quit()
+
+    def pop3(self) -> poplib.POP3:
+        client = poplib.POP3("127.0.0.1", self.house.port["pop3"], timeout=30)
+        self.addCleanup(client.close)
+        client.user(address("alice"))
+        client.pass_(PASSWORD)
+        return client
 
 
 class NoFileMayGrow(FullTests, unittest.TestCase):
