@@ -109,10 +109,10 @@ class POP3Session:
     async def run(self) -> None:
         """From the greeting to the end; `PeerGone` passes."""
         wire, timeout = self._wire, self._limits.timeout
-        wire.phase(self._limits.before_login)
         # No "<...>": that would be an offer of APOP (RFC 1939 §7).
         self._say(f"+OK {self._hostname} POP3 server ready")
         try:
+            wire.phase(self._limits.before_login)
             while True:
                 event = await wire.event(timeout)
                 if type(event) is Command:
@@ -240,7 +240,9 @@ class POP3Session:
         username, self._username = self._username, None
         if username is None:
             raise Refused("USER first")
-        await self._log_in(login.with_password(self._portal, username, argument, self._wire.peer, IMaildrop))
+        await self._log_in(
+            login.with_password(self._portal, username, argument, self._wire.peer, IMaildrop)
+        )
 
     async def _auth(self, argument: bytes) -> None:
         # RFC 5034 §4
