@@ -251,6 +251,11 @@ def _upgrade(connection: sqlite3.Connection, path: str, steps: Sequence[str]) ->
         raise
 
 
+def has_no_room(error: sqlite3.Error) -> bool:
+    """Whether SQLite could not write because the disk is full."""
+    return getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
+
+
 def is_full(error: sqlite3.Error) -> bool:
     """Whether SQLite failed because of the disk or of a lock, not because of what it was asked."""
     # The low byte is the error, the others say where it happened.
