@@ -23,25 +23,31 @@ BODY_WORD = "xylophone"
 BODY_EVERY = 100
 
 #: Kind of message -> (octets, about; None for a natural mix around 3.5 KB), how many different ones.
-KINDS = {"mix": (None, 1000), "2k": (2048, 200), "10k": (10_240, 200), "50k": (50_000, 60), "1m": (1_000_000, 4)}
+KINDS = {
+    "mix": (None, 1000),
+    "2k": (2048, 200),
+    "10k": (10_240, 200),
+    "50k": (50_000, 60),
+    "1m": (1_000_000, 4),
+}
 
-WORDS = (
-    "account agenda answer archive article balance batch before board branch bridge budget build bundle "
-    "calendar carry change chapter check cloud column common contract country course credit current data "
-    "decide deliver demand design detail draft early effect engine entry event example expect factory "
-    "figure final finance first folder follow forward frame garden general global group harbor health "
-    "history image import index inform invoice island issue journal kitchen language large letter level "
-    "light limit local machine manage market matter meeting memory method middle minute model moment "
-    "morning motion music nature network normal notice number office option orange order outline owner "
-    "page paper partner people permit person picture place planet point policy present price private "
-    "problem process profile program project public quality question quick range reason record region "
-    "release report result review river route sample scale school screen season section service session "
-    "share signal simple source space spring square station stone stream street studio summer supply "
-    "surface system table target theory ticket today topic track travel trust update value vendor "
-    "version village voice volume water weather week window winter wonder worker yellow zone"
-).split()
-FIRST_NAMES = "Ada Bram Cora Dario Edda Emil Femke Gert Hana Ivo Jana Kaito Lena Nora Petra Sven Uwe Yara".split()
-LAST_NAMES = "Müller Sørensen Dvořák García Łukasz Nguyễn Petrović Smith Baker Rossi Tanaka Novák".split()
+WORDS = """
+account agenda answer archive article balance batch before board branch bridge budget build bundle
+calendar carry change chapter check cloud column common contract country course credit current data
+decide deliver demand design detail draft early effect engine entry event example expect factory
+figure final finance first folder follow forward frame garden general global group harbor health
+history image import index inform invoice island issue journal kitchen language large letter level
+light limit local machine manage market matter meeting memory method middle minute model moment
+morning motion music nature network normal notice number office option orange order outline owner
+page paper partner people permit person picture place planet point policy present price private
+problem process profile program project public quality question quick range reason record region
+release report result review river route sample scale school screen season section service session
+share signal simple source space spring square station stone stream street studio summer supply
+surface system table target theory ticket today topic track travel trust update value vendor
+version village voice volume water weather week window winter wonder worker yellow zone
+"""
+FIRST_NAMES = "Ada Bram Cora Dario Edda Emil Femke Gert Hana Ivo Jana Kaito Lena Nora Petra Sven Uwe Yara"
+LAST_NAMES = "Müller Sørensen Dvořák García Łukasz Nguyễn Petrović Smith Baker Rossi Tanaka Novák"
 EPOCH = datetime(2024, 1, 1, 8, tzinfo=UTC)
 
 
@@ -74,6 +80,7 @@ def write_mbox(path: Path, count: int) -> None:
 class _Writer:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
+        self.words, self.first_names, self.last_names = map(str.split, (WORDS, FIRST_NAMES, LAST_NAMES))
         self.threads: list[list[str]] = []
         self.written = 0
 
@@ -96,9 +103,11 @@ class _Writer:
     def _header(self, number: int) -> list[str]:
         date = format_datetime(EPOCH + timedelta(seconds=613 * number))
         identifier = f"<{number}.{self.random.getrandbits(32):08x}@bench.example>"
-        references = self.random.choice(self.threads[-200:]) if self.threads and self.random.random() < 0.45 else []
+        references: list[str] = []
+        if self.threads and self.random.random() < 0.45:
+            references = self.random.choice(self.threads[-200:])
         self.threads.append([*references[-8:], identifier])
-        subject = " ".join(self.random.choices(WORDS, k=self.random.randrange(2, 8)))
+        subject = " ".join(self.random.choices(self.words, k=self.random.randrange(2, 8)))
         if number % SUBJECT_EVERY == 0:
             subject += " " + SUBJECT_WORD
         if self.random.random() < 0.15:
@@ -121,13 +130,13 @@ class _Writer:
         return [*header, "MIME-Version: 1.0"]
 
     def _person(self) -> str:
-        first, last = self.random.choice(FIRST_NAMES), self.random.choice(LAST_NAMES)
+        first, last = self.random.choice(self.first_names), self.random.choice(self.last_names)
         return f"{_encoded(f'{first} {last}')} <{first.lower()}.{self.random.randrange(500)}@mail.example>"
 
     def _prose(self, octets: float) -> str:
         lines, size = [], 0
         while size < octets:
-            lines.append(" ".join(self.random.choices(WORDS, k=10)))
+            lines.append(" ".join(self.random.choices(self.words, k=10)))
             size += len(lines[-1]) + 2
         return "\r\n".join(lines) + "\r\n"
 

@@ -7,8 +7,9 @@ import os
 import signal
 import statistics
 import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -130,7 +131,7 @@ class Stage:
         process = self.server(Mailplat, row.accounts).process
         assert process
         self.profiles.mkdir(parents=True, exist_ok=True)
-        command = [BIN / "py-spy", "record", "--pid", str(process.pid), "--rate", "250", "--nonblocking", "--native"]
+        command = [BIN / "py-spy", "record", "--pid", str(process.pid), "--rate", "250", "--nonblocking"]
         command += ["--format", "raw", "--output", self.profiles / f"{row.name}.txt"]
         profiler = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
@@ -143,6 +144,8 @@ class Stage:
 @contextlib.contextmanager
 def stage(effort: Effort, folder: str, profiles: Path | None = None) -> Iterator[Stage]:
     """A stage in a new folder below `folder`; all servers are stopped and removed at the end."""
+    # Who ends us ends the servers too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     with tempfile.TemporaryDirectory(prefix="benchmarks-", dir=folder) as path:
         # Servers that change users look into it as somebody else.
         Path(path).chmod(0o755)
@@ -151,7 +154,3 @@ def stage(effort: Effort, folder: str, profiles: Path | None = None) -> Iterator
             yield built
         finally:
             built.close()
-
-
-def median_of(figures: Mapping[str, Figure], label: str) -> float | None:
-    return figures[label].median if label in figures else None

@@ -145,7 +145,7 @@ class Server:
         return Imap(self.imap, self.login % user, PASSWORD)
 
     def filled(self, kind: str, count: int) -> int:
-        """An account whose INBOX has `count` messages of a kind; the same at every call, so don't change it."""
+        """An account whose INBOX has `count` messages of a kind; don't change it, others share it."""
         if (kind, count) not in self.mailboxes:
             self.mailboxes[kind, count] = self.fill(kind, count)
         return self.mailboxes[kind, count]
@@ -161,7 +161,9 @@ class Server:
                 imap.append_all(messages[start : start + batch])
         else:
             assert self.imap
-            Player(self.imap, append_script(self), pool=corpus.messages(kind), first_user=user).play(count, 600)
+            Player(self.imap, append_script(self), pool=corpus.messages(kind), first_user=user).play(
+                count, 600
+            )
         imap.close()
         return user
 

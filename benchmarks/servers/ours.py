@@ -20,9 +20,8 @@ class Mailplat(Server):
         first = self.directory / "first"
         first.write_text(f"{self.address(0)}:{PASSWORD}\n")
         data = self.directory / "data"
-        subprocess.run(
-            [BIN / "mailplat", "account", "import", first, "--data", data], check=True, stdout=subprocess.DEVNULL
-        )
+        command = [BIN / "mailplat", "account", "import", first, "--data", data]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         # To hash a password takes 10 ms; all have the same one.
         with open(data / "accounts", "r+") as accounts:
             record = accounts.readlines()[-1].partition(":")[2]

@@ -55,7 +55,8 @@ class Aiosmtpd(PythonPeer):
         self.smtp, self.lmtp = free_port(), free_port()
 
     def command(self) -> Sequence[str | Path]:
-        return [self.bin / "python", HERE / "aiosmtpd_server.py", self.directory, str(self.smtp), str(self.lmtp)]
+        ports = str(self.smtp), str(self.lmtp)
+        return [self.bin / "python", HERE / "aiosmtpd_server.py", self.directory, *ports]
 
 
 class TwistedMail(PythonPeer):
@@ -72,7 +73,8 @@ class TwistedMail(PythonPeer):
         self.smtp, self.imap = free_port(), free_port()
 
     def command(self) -> Sequence[str | Path]:
-        return [self.bin / "python", HERE / "twisted_server.py", self.directory, str(self.smtp), str(self.imap)]
+        ports = str(self.smtp), str(self.imap)
+        return [self.bin / "python", HERE / "twisted_server.py", self.directory, *ports]
 
 
 class Pymap(PythonPeer):
@@ -85,18 +87,19 @@ class Pymap(PythonPeer):
 
     def prepare(self) -> None:
         super().prepare()
-        self.imap, self.admin = free_port(), free_port()
+        self.imap = free_port()
         mail = self.directory / "mail"
         mail.mkdir()
         code = f"from pysasl.hashing import BuiltinHash as H; print(H(rounds=1).hash({PASSWORD!r}))"
         said = subprocess.run([self.bin / "python", "-c", code], capture_output=True, text=True, check=True)
+        secret = said.stdout.strip()
         users = range(self.accounts)
         (mail / "pymap-etc-passwd").write_text("".join(f"user{n}:x::::user{n}:\n" for n in users))
-        (mail / "pymap-etc-shadow").write_text("".join(f"user{n}:{said.stdout.strip()}:::::::\n" for n in users))
+        (mail / "pymap-etc-shadow").write_text("".join(f"user{n}:{secret}:::::::\n" for n in users))
         (mail / "pymap-etc-group").touch()
 
     def command(self) -> Sequence[str | Path]:
         return [
             self.bin / "pymap", "--host", "127.0.0.1", "--port", str(self.imap), "--no-tls",
-            "--admin-host", "127.0.0.1", "--admin-port", str(self.admin), "maildir", self.directory / "mail",
+            "maildir", self.directory / "mail",
         ]  # fmt: skip

@@ -11,15 +11,23 @@ from benchmarks.work import Effort, Measure, Reading, clock
 def store_and_expunge(server: Server, effort: Effort) -> Measure:
     """\\Seen on all, with answers; \\Deleted on every other one, silently; EXPUNGE of those."""
     count = effort.count(10_000, server)
-    half = ",".join(map(str, range(1, count + 1, 2)))
+    half = range(1, count + 1, 2)
+    numbers = ",".join(map(str, half))
 
     def measure() -> list[Reading]:
         imap = server.connect(server.fill("2k", count))
         imap.select()
         readings = [
             _timed(server, imap, "STORE all", "STORE 1:* +FLAGS (\\Seen)", b" FETCH (", count),
-            _timed(server, imap, "STORE half, silent", f"STORE {half} +FLAGS.SILENT (\\Deleted)", b"", count // 2),
-            _timed(server, imap, "EXPUNGE half", "EXPUNGE", b" EXPUNGE\r\n", (count + 1) // 2),
+            _timed(
+                server,
+                imap,
+                "STORE half, silent",
+                f"STORE {numbers} +FLAGS.SILENT (\\Deleted)",
+                b"",
+                len(half),
+            ),
+            _timed(server, imap, "EXPUNGE half", "EXPUNGE", b" EXPUNGE\r\n", len(half)),
         ]
         imap.close()
         return readings

@@ -31,15 +31,18 @@ def mailbox_accept(server: Server, effort: Effort) -> Measure:
 def mailbox_fetch(server: Server, effort: Effort) -> Measure:
     """Telling flags, date and size of a message, in a mailbox of 1,000 to 1,000,000."""
     users = {size: grown(server, effort.count(size, server)) for size in SIZES}
-    return _growth({f"{size:,} messages": lambda user=user: _fetched(server, user) for size, user in users.items()})
+    return _growth(
+        {f"{size:,} messages": lambda user=user: _fetched(server, user) for size, user in users.items()}
+    )
 
 
 def accounts_accept(server: Server, effort: Effort) -> Measure:
     """Accepting messages that are all for one account, and for another account each, of 100,000."""
+    another = f"user{{iteration}}@{DOMAIN}"
     return _growth(
         {
             "the same account": lambda: _accepted(server, effort, server.address(0)),
-            f"another of {server.accounts:,}": lambda: _accepted(server, effort, f"user{{iteration}}@{DOMAIN}"),
+            f"another of {server.accounts:,}": lambda: _accepted(server, effort, another),
         }
     )
 
@@ -67,7 +70,8 @@ def _growth(costs: dict[str, Cost]) -> Measure:
     def measure() -> list[Reading]:
         found = {label: cost() * 1e6 for label, cost in costs.items()}
         first, *_, last = found.values()
-        return [*(Reading(label, cost, "us") for label, cost in found.items()), Reading("growth", last / first, "times")]
+        costs_each = [Reading(label, cost, "us") for label, cost in found.items()]
+        return [*costs_each, Reading("growth", last / first, "times")]
 
     return measure
 

@@ -26,7 +26,9 @@ def pop3_login(server: Server) -> list[str]:
     """Connect and log in over POP3."""
     name = server.login.replace("%d", "{user}")
     return [
-        CONNECT, wait("", "+OK"), say(f"USER {name}"), wait("", "+OK"), say(f"PASS {PASSWORD}"), wait("", "+OK"),
+        CONNECT, wait("", "+OK"),
+        say(f"USER {name}"), wait("", "+OK"),
+        say(f"PASS {PASSWORD}"), wait("", "+OK"),
     ]  # fmt: skip
 
 

@@ -77,12 +77,17 @@ def imaptest(clients: int) -> Work:
                 command += [f"clients={clients}", f"secs={seconds}", "seed=7"]
                 with clock(server) as taken:
                     done = subprocess.run(
-                        command, capture_output=True, text=True, errors="replace", cwd=folder, timeout=seconds + 120
+                        command,
+                        capture_output=True,
+                        text=True,
+                        errors="replace",
+                        cwd=folder,
+                        timeout=seconds + 120,
                     )
             commands = _commands(done.stdout)
             errors = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")]
             if errors or not commands:
-                raise Refused(f"imaptest: {len(errors)} errors, the first: {(errors or ['no commands'])[0][:200]}")
+                raise Refused(f"imaptest: {len(errors)} errors, {commands} commands: {errors[:1]}")
             return [Reading("", commands / seconds, "commands/s", taken.cpu / commands)]
 
         return measure
