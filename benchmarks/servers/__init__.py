@@ -36,6 +36,7 @@ class Server:
         accounts: how many there are.
         share: of a mailbox's size in the table, what this server can take in a bearable time.
         append_options: what APPEND wants before the literal.
+        fillers: connections that fill a mailbox, where there is no MULTIAPPEND.
     """
 
     name: ClassVar[str]
@@ -46,6 +47,7 @@ class Server:
     login = f"user%d@{DOMAIN}"
     share = 1.0
     append_options = ""
+    fillers = 20
 
     def __init__(self, parent: Path, accounts: int = 400) -> None:
         self.directory = parent / self.name
@@ -161,9 +163,10 @@ class Server:
                 imap.append_all(messages[start : start + batch])
         else:
             assert self.imap
-            Player(self.imap, append_script(self), pool=corpus.messages(kind), first_user=user).play(
-                count, 600
+            player = Player(
+                self.imap, append_script(self), self.fillers, pool=corpus.messages(kind), first_user=user
             )
+            player.play(count, 600)
         imap.close()
         return user
 

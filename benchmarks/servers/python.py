@@ -84,6 +84,7 @@ class Pymap(PythonPeer):
     requirement = "pymap"
     login = "user%d"
     share = 0.05
+    fillers = 1
 
     def prepare(self) -> None:
         super().prepare()
