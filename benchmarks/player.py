@@ -134,7 +134,12 @@ class Player:
         Raises:
             Refused: an answer was not what the script wants, or time ran out.
         """
-        done = subprocess.run(self._command("-n", iterations, "-t", seconds), capture_output=True, text=True)
+        done = subprocess.run(
+            self._command("-n", iterations, "-t", seconds),
+            capture_output=True,
+            text=True,
+            start_new_session=True,
+        )
         if done.returncode:
             raise Refused(f"player: {done.stderr.strip()}")
         said = json.loads(done.stdout)
@@ -160,7 +165,9 @@ class Held:
     """Connections that stay open; `watch` says when each of them hears of a new message."""
 
     def __init__(self, command: Sequence[str]) -> None:
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
         word, *counts = self._line().split()
         if word != "READY" or int(counts[1]):
             raise Refused(f"{counts[1] if counts else '?'} connections did not come up: {self.close()}")

@@ -91,7 +91,14 @@ class Server:
         log = self.directory / "output"
         with open(log, "ab") as output:
             self.process = subprocess.Popen(
-                self.command(), stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=self.directory
+                self.command(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=self.directory,
+                # Linux shares CPU by session (sched(7), autogroup), and daemons make one of
+                # their own: with other work on the machine all servers get the same share.
+                start_new_session=True,
             )
         for port in filter(None, (self.smtp, self.lmtp, self.imap, self.pop3)):
             if not _listens(port, self.process):
