@@ -44,10 +44,10 @@ _PLAIN = re.compile(
     rb"""
     [ \t\r\n]*+
     (?:
-      (?: "([^"\\\r\n]*+)" | ([^\s"(),.:;<>@\[\\\]]++(?:[ \t]++[^\s"(),:;<>@\[\\\]]++)*+) )? [ \t]*+
-      <([^\s"(),:;<>@\[\\\]]++)@([^\s"(),:;<>@\[\\\]]++)>
+      (?: "([^"\\\r\n]*+)" | ([^\s\0"(),.:;<>@\[\\\]]++(?:[ \t]++[^\s\0"(),:;<>@\[\\\]]++)*+) )? [ \t]*+
+      <([^\s\0"(),:;<>@\[\\\]]++)@([^\s\0"(),:;<>@\[\\\]]++)>
     |
-      ([^\s"(),:;<>@\[\\\]]++)@([^\s"(),:;<>@\[\\\]]++)
+      ([^\s\0"(),:;<>@\[\\\]]++)@([^\s\0"(),:;<>@\[\\\]]++)
     )
     [ \t\r\n]*+ (,|\Z)
     """,
@@ -66,6 +66,9 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+# How the inside of "<" starts where a comma does not end the entry: it separates the hosts of
+# a route, and there may be one too many (RFC 5322 §4.4 obs-domain-list).
+_IN_ROUTE: Final = ([], [b"@"])
 _PARENTHESIS = re.compile(rb"\\.|[()]", re.DOTALL)
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 
@@ -92,9 +95,16 @@ def parse(raw: bytes, most: int = MOST) -> list[Mailbox]:
         else:
             found.append(Mailbox(quoted or words or None, None, local, host))
         position = match.end()
-    if slow is not None and slow.in_group:
+    del found[most:]
+    if slow is not None and _in_group(found):
         found.append(GROUP_END)
     return found
+
+
+def _in_group(found: list[Mailbox]) -> bool:
+    """The last group opened is not closed."""
+    last = next((entry for entry in reversed(found) if entry.host is None), GROUP_END)
+    return last is not GROUP_END
 
 
 class _Parser:
@@ -110,7 +120,7 @@ class _Parser:
         # Words before "<", or the whole of an address without one; a space says that white
         # space or a comment stood there.
         self.words: list[bytes] = []
-        self.at = -1  # where in `words` the last @ is
+        self.has_at = False  # there is an @ in `words`
         self.comment: bytes = b""
         self.angle: list[bytes] | None = None
         self.angle_at = -1
@@ -161,7 +171,7 @@ class _Parser:
                 self.angle_at = len(self.angle)
                 self.angle.append(sign)
             elif self.angle is None:
-                self.at = len(self.words)
+                self.has_at = True
                 self.words.append(sign)
         elif sign == b"<":
             if self.angle is None:  # else a second one, "<<a@b>>"
@@ -170,19 +180,21 @@ class _Parser:
             if self.angle is not None:
                 self.closed = True
         elif sign == b":" and self.angle is not None:
-            # RFC 5322 §4.4 obs-route: all up to here was the way, not the address.
+            # RFC 5322 §4.4 obs-route: all up to here was the way, not the address.  What is
+            # no route, as in <mailto:a@b>, is no part of the address either.
             if not self.closed:
-                self.route = b"".join(self.angle) or None
+                self.route = b"".join(self.angle) if self.angle[:1] == [b"@"] else None
                 self.angle, self.angle_at = [], -1
-        elif sign == b":" and self.at < 0 and not self.in_group:
+        elif sign == b":" and not self.has_at and not self.in_group:
             self.found.append(Mailbox(None, None, _phrase(self.words) or b"", None))
             self.in_group = True
             self._clear()
             return True
         elif sign == b":":
             self._word(sign)
-        elif sign == b"," and self.angle and self.angle[0] == b"@" and not self.closed:
-            self.angle.append(sign)  # between the hosts of a route
+        elif sign == b"," and not self.closed and self.angle is not None and self.angle[:1] in _IN_ROUTE:
+            if self.angle and self.angle[-1] != sign:
+                self.angle.append(sign)
         else:
             self._flush()
             if sign == b";" and self.in_group:
@@ -200,11 +212,18 @@ class _Parser:
                 local, host = b"".join(self.angle[: self.angle_at]), b"".join(self.angle[self.angle_at + 1 :])
             if local or host or name:
                 self.found.append(Mailbox(name, self.route, local, host))
-        elif self.at >= 0:
-            local = b"".join(word for word in self.words[: self.at] if word != b" ")
-            host = b"".join(word for word in self.words[self.at + 1 :] if word != b" ")
-            # RFC 822 habit: user@host (Full Name)
-            self.found.append(Mailbox(self.comment or None, None, local, host))
+        elif self.has_at:
+            before: list[bytes] = []
+            for run in _runs(self.words):
+                if b"@" not in run:
+                    before.append(b"".join(run))
+                    continue
+                at = len(run) - 1 - run[::-1].index(b"@")
+                name = b" ".join(before) or self.comment or None  # RFC 822 habit: user@host (Full Name)
+                local, host = b"".join(run[:at]), b"".join(run[at + 1 :])
+                if local or host or name:
+                    self.found.append(Mailbox(name, None, local, host))
+                before = []  # there may be another, where a comma was forgotten
         else:
             local = _phrase(self.words)
             if local:
@@ -214,6 +233,25 @@ class _Parser:
 
 def _phrase(words: list[bytes]) -> bytes:
     return b"".join(words).strip()
+
+
+def _runs(words: list[bytes]) -> list[list[bytes]]:
+    """
+    Words that belong together.  A space parts them, except beside an @ or a dot, where
+    RFC 5322 §4.4 allows one within an address.
+    """
+    runs: list[list[bytes]] = []
+    apart, last = True, b""
+    for word in words:
+        if word == b" ":
+            apart = not last.endswith((b"@", b"."))
+            continue
+        if not runs or (apart and not word.startswith((b"@", b"."))):
+            runs.append([word])
+        else:
+            runs[-1].append(word)
+        apart, last = False, word
+    return runs
 
 
 def _after_comment(raw: bytes, start: int) -> int:
