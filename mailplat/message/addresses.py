@@ -68,7 +68,7 @@ _TOKEN = re.compile(
 )
 # How the inside of "<" starts where a comma does not end the entry: it separates the hosts of
 # a route, and there may be one too many (RFC 5322 §4.4 obs-domain-list).
-_IN_ROUTE: Final = ([], [b"@"])
+_IN_ROUTE: Final[tuple[list[bytes], ...]] = ([], [b"@"])
 _PARENTHESIS = re.compile(rb"\\.|[()]", re.DOTALL)
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 
