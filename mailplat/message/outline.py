@@ -111,14 +111,10 @@ class Outline:
         middle = start + envelope
         end = middle + body
         tree = end + structure
-        return cls(
-            header_size,
-            size,
-            record[start:middle],
-            record[middle:end],
-            record[end:tree],
-            _tree(record, tree, size),
-        )
+        root = _tree(record, tree, size)
+        if (root.header_start, root.body_start, root.body_end) != (0, header_size, size):
+            raise BadRecord("an outline of a part only")
+        return cls(header_size, size, record[start:middle], record[middle:end], record[end:tree], root)
 
 
 def rendered_envelope(record: bytes) -> bytes:

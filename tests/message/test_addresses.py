@@ -180,7 +180,11 @@ class GroupTests(Cases):
 
     def test_no_groups_in_groups(self) -> None:
         self.check(
-            {"x: y: a@b;": [group("x"), box("y:", "a", "b"), GROUP_END], "a@b;": [box(None, "a", "b")], ";": []}
+            {
+                "x: y: a@b;": [group("x"), box("y:", "a", "b"), GROUP_END],
+                "a@b;": [box(None, "a", "b")],
+                ";": [],
+            }
         )
 
 
@@ -276,7 +280,7 @@ class LimitTests(SynchronousTestCase):
 ATOM = st.text("abcXYZ019!#$%&'*+-/=?^_`{|}~", min_size=1, max_size=8)
 DOTTED = st.lists(ATOM, min_size=1, max_size=3).map(".".join)
 PHRASE = st.lists(ATOM, min_size=1, max_size=3).map(" ".join)
-QUOTED = st.text(" abc,;:<>@().é\"\\", min_size=1, max_size=10).filter(lambda text: text.strip() == text)
+QUOTED = st.text(' abc,;:<>@().é"\\', min_size=1, max_size=10).filter(lambda text: text.strip() == text)
 
 
 def quoted(text: str) -> str:

@@ -118,7 +118,20 @@ def _part(part: Written, path: Path) -> Iterator[tuple[Path, str | None, bytes]]
 
 LINES = st.lists(
     st.sampled_from(
-        (b"", b"text", b"--", b"-", b"--x", b"--bx", b"--b-", b"b", b"--b--x", b"\xc3\xa4", b"x" * 300, b" --b")
+        (
+            b"",
+            b"text",
+            b"--",
+            b"-",
+            b"--x",
+            b"--bx",
+            b"--b-",
+            b"b",
+            b"--b--x",
+            b"\xc3\xa4",
+            b"x" * 300,
+            b" --b",
+        )
     ),
     max_size=5,
 )
