@@ -9,6 +9,7 @@ grammar: something sensible is made of any octets, in linear time, and nothing r
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import Final, NamedTuple
 
 
@@ -35,7 +36,7 @@ GROUP_END: Final = Mailbox(None, None, None, None)
 #: What comes after this many entries of a list is left out.
 MOST: Final = 1000
 
-#: The same for tokens that had to be looked at one by one, which takes a microsecond each.
+#: The same for tokens that had to be looked at one by one, which takes up to a microsecond each.
 MOST_TOKENS: Final = 5000
 
 # The two forms that nearly all addresses have; each up to the comma behind it.  Possessive
@@ -117,8 +118,8 @@ class _Parser:
         self._clear()
 
     def _clear(self) -> None:
-        # Words before "<", or the whole of an address without one; a space says that white
-        # space or a comment stood there.
+        # Words before "<", or the whole of an address without one; an empty one says that
+        # white space or a comment stood there.
         self.words: list[bytes] = []
         self.has_at = False  # there is an @ in `words`
         self.comment: bytes = b""
@@ -138,16 +139,16 @@ class _Parser:
             self.tokens_left -= 1
             kind, start, position = match.lastindex, position, match.end()
             if kind == 1:
-                self._word(b" ")
+                self._word(b"")
             elif kind == 2:
                 text = match[2]
                 self._word(_ESCAPED.sub(rb"\1", text) if b"\\" in text else text)
             elif kind == 3:
                 sign = match[3]
                 if sign == b"(":
-                    position = _after_comment(raw, start)
+                    position = self._after_comment(raw, start)
                     self.comment = _ESCAPED.sub(rb"\1", raw[start + 1 : position].removesuffix(b")")).strip()
-                    self._word(b" ")
+                    self._word(b"")
                 elif self._special(sign):
                     return position
             else:
@@ -155,13 +156,23 @@ class _Parser:
         self._flush()
         return position
 
+    def _after_comment(self, raw: bytes, start: int) -> int:
+        """Where the comment ends that starts at `start`; an unclosed one runs to the end."""
+        depth = 0
+        for match in islice(_PARENTHESIS.finditer(raw, start), self.tokens_left):
+            self.tokens_left -= 1
+            depth += (match[0] == b"(") - (match[0] == b")")
+            if not depth:
+                return match.end()
+        return len(raw)
+
     def _word(self, word: bytes) -> None:
         if self.closed:
             return
         if self.angle is not None:
-            if word != b" ":
+            if word:
                 self.angle.append(word)
-        elif word != b" " or (self.words and self.words[-1] != b" "):
+        elif word or (self.words and self.words[-1]):
             self.words.append(word)
 
     def _special(self, sign: bytes) -> bool:
@@ -232,18 +243,18 @@ class _Parser:
 
 
 def _phrase(words: list[bytes]) -> bytes:
-    return b"".join(words).strip()
+    return b"".join([word or b" " for word in words]).strip()
 
 
 def _runs(words: list[bytes]) -> list[list[bytes]]:
     """
-    Words that belong together.  A space parts them, except beside an @ or a dot, where
+    Words that belong together.  White space parts them, except beside an @ or a dot, where
     RFC 5322 §4.4 allows one within an address.
     """
     runs: list[list[bytes]] = []
     apart, last = True, b""
     for word in words:
-        if word == b" ":
+        if not word:
             apart = not last.endswith((b"@", b"."))
             continue
         if not runs or (apart and not word.startswith((b"@", b"."))):
@@ -252,13 +263,3 @@ def _runs(words: list[bytes]) -> list[list[bytes]]:
             runs[-1].append(word)
         apart, last = False, word
     return runs
-
-
-def _after_comment(raw: bytes, start: int) -> int:
-    """Where the comment ends that starts at `start`; an unclosed one runs to the end."""
-    depth = 0
-    for match in _PARENTHESIS.finditer(raw, start):
-        depth += (match[0] == b"(") - (match[0] == b")")
-        if not depth:
-            return match.end()
-    return len(raw)
