@@ -245,6 +245,14 @@ _PARAMETER = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+# What nearly all fields are: a head alone, or with one parameter.
+_PLAIN = re.compile(
+    rb"""
+    \s*+ ([^\s;()"]++) \s*+
+    (?: ; [ \t\r\n]*+ ([^\s*=;()"]{1,100}+)= (?: "([^"\\]*+)" | ([^\s;()"]++) ) \s*+ )?+
+    """,
+    re.VERBOSE,
+)
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 _COMMENT_SIGN = re.compile(rb"\\.|[();]", re.DOTALL)
 
@@ -262,6 +270,10 @@ def parse_parameters(value: bytes, most: int = 100) -> tuple[bytes, list[tuple[b
         parameters in order, names in lower case, values without quoting, continuations joined
         (`_whole`).  Of parameters with the same name all are returned.
     """
+    plain = _PLAIN.fullmatch(value)
+    if plain is not None:
+        head, name, quoted, token = plain.groups()
+        return head, [(name.lower(), token if quoted is None else quoted)] if name and most else []
     head, semicolon, rest = value.partition(b";")
     if b"(" in head:
         head, rest = _without_comments(value)

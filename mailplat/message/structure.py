@@ -8,7 +8,8 @@ boundary, and what it has found.
 
 How it works.  A stack of open parts, outermost first.  While a header is read, its blank
 line is looked for; in a body, and in a header too, only lines that start with "--" matter,
-and of those only the ones that are exactly an open boundary, with or without a closing "--".
+and of those only the ones that are exactly an open boundary, with or without a closing "--"
+(RFC 2046 §5.1.1 would take what only begins with one; but texts do, and so do other boundaries).
 Such a line ends all parts above the multipart it belongs to.  Everything between is passed
 over by `bytes.find` and `bytes.count`.  BODY and BODYSTRUCTURE are written as the parts
 are met; the two numbers that come before what they describe are filled in afterwards.
@@ -80,7 +81,7 @@ _ALL_FIELDS = _ENVELOPE_FIELDS | _CONTENT_FIELDS
 _BLANK = re.compile(rb"\n\r?\n")
 # RFC 2045 §5.1 tokens; white space around the slash is an old habit.
 _MEDIA_TYPE = re.compile(rb"([!#$%&'*+\-.^_`{|}~\w]{1,127})\s*/\s*([!#$%&'*+\-.^_`{|}~\w]{1,127})")
-_ENCODING = re.compile(rb"\"?([!#$%&'*+\-.^_`{|}~\w]{1,64})(?![^\s\"])")
+_ENCODING = re.compile(rb"\"?([!#$%&'*+\-.^_`{|}~\w]{1,64})(?![^\s\";(])")
 
 # RFC 2045 §5.2
 _US_ASCII = (b"charset", b"us-ascii")
@@ -495,7 +496,9 @@ class Scanner:
         stated_encoding = fields.get(b"content-transfer-encoding")
         if stated_encoding is not None:
             # RFC 2045 §6.1: a token.  What is none, such as "text/html", counts as not given.
-            token = _ENCODING.match(parse_parameters(stated_encoding, 0)[0])
+            if stated_encoding.startswith(b"("):
+                stated_encoding = parse_parameters(stated_encoding, 0)[0]
+            token = _ENCODING.match(stated_encoding)
             if token is not None:
                 opened.encoding = token[1].lower()
         opened.described = b'("%s" "%s" %s %s %s "%s" ' % (

@@ -102,6 +102,9 @@ class EnvelopeTests(SynchronousTestCase):
         self.assertEqual(envelope(b"Subject: a\r\n b\r\n\tc\r\nTo: a@x,\r\n b@x")[1], b"a b\tc")
         self.assertEqual(len(envelope(b"Subject: a\nTo: a@x,\n b@x")[5]), 2)
 
+    def test_white_space_around_values_goes(self) -> None:
+        self.assertEqual(envelope(b"Subject: \t a  b \r\nDate:x\r\n y \r\n ")[:2], (b"x y", b"a  b"))
+
     def test_repeated(self) -> None:
         """The first counts; of addresses all do (RFC 5322 §3.6 allows none to be repeated)."""
         fields = envelope(b"Subject: 1\r\nSubject: 2\r\nTo: a@x\r\nTo: b@x")
