@@ -155,6 +155,7 @@ class EncodedWordTests(SynchronousTestCase):
             (b"", ""),
             ("Grüße".encode(), "Grüße"),
             (b"Gr\xfc\xdfe", "Grüße"),
+            (b"=?utf-8?q?a?= and =?utf-8?q?b?=, =?utf-8?q?c?=", "a and b, c"),
             # A character cut in two.
             (b"=?utf-8?q?=C3?= =?utf-8?q?=A4?=", "ä"),
             (b"=?utf-8?b?w6Q=?= =?utf-8?q?=C3=A4?=", "ää"),

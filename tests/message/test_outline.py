@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailplat.message import outline
-from mailplat.message.outline import VERSION, BadRecord, Outline, Part
+from mailplat.message.outline import (
+    LEAF,
+    MESSAGE,
+    MULTIPART,
+    VERSION,
+    BadRecord,
+    Outline,
+    Part,
+    packed,
+    packed_part,
+)
 from mailplat.message.structure import Scanner
 from mailplat.testing import corpus
 from tests.message import trees
@@ -128,6 +138,37 @@ class DamageTests(SynchronousTestCase):
             for record in (b"", b"\x01", b"\x01" * 10):
                 with self.assertRaises(BadRecord):
                     read(record)
+
+    def test_contradictions(self) -> None:
+        """Kinds that do not go with their children, offsets out of order or outside."""
+        leaf = self.part(LEAF, 0)
+        self.assertEqual(Outline.from_bytes(self.record(leaf)).root.type, "text")
+        for tree in (
+            b"",
+            self.part(MESSAGE, 0),
+            self.part(MULTIPART, 0),
+            self.part(MULTIPART, 1),
+            leaf + leaf,
+            leaf + self.part(LEAF, 1),
+            leaf + leaf + self.part(MESSAGE, 2),
+            leaf + self.part(7, 1),
+            self.part(LEAF, 0, (0, 5, 4)),
+            self.part(LEAF, 0, (6, 5, 9)),
+            self.part(LEAF, 0, (0, 5, 10)),
+            self.part(LEAF, 0, (1, 5, 9)),
+            self.part(LEAF, 0, (0, 4, 9)),
+            self.part(LEAF, 0, (0, 5, 8)),
+        ):
+            with self.assertRaises(BadRecord):
+                Outline.from_bytes(self.record(tree))
+
+    @staticmethod
+    def part(kind: int, children: int, offsets: tuple[int, int, int] = (0, 5, 9)) -> bytes:
+        return packed_part(kind, children, (*offsets, 0), (b"text", b"plain", b"7bit", b""), ())
+
+    @staticmethod
+    def record(tree: bytes) -> bytes:
+        return packed(5, 9, b"", b"", b"", tree)
 
     def test_cut_off(self) -> None:
         record = record_of(corpus.message("forwarded"))
