@@ -234,13 +234,13 @@ MOST_ATTEMPTS: Final = 1000
 _PARAMETER = re.compile(
     rb"""
     [; \t\r\n]*+
-    (?: \( (?:[^()\\]|\\.)*+ \)? [ \t\r\n]*+ )*+          # comments, one level
+    (?> (?: \( (?>(?:[^()\\]++|\\.)*) \)? [ \t\r\n]*+ )* )     # comments, one level
     ([^\s=;()"]++)? [ \t\r\n]*+
-    (?: = [ \t\r\n]*+
-        (?: "([^"\\]*+(?:\\.[^"\\]*+)*+)(?:"|\\?\Z)        # unclosed: to the end
-          | ([^;\s"]*+(?:[ \t]++[^;\s"(]++)*+)               # words without quotes, not a comment
+    (?> (?: = [ \t\r\n]*+
+        (?: "([^"\\]*+(?>(?:\\.[^"\\]*+)*))(?:"|\\?\Z)     # unclosed: to the end
+          | ([^;\s"]*+(?>(?:[ \t]++[^;\s"(]++)*))            # words without quotes, not a comment
         )
-    )?+
+    )? )
     [^;]*+
     """,
     re.VERBOSE | re.DOTALL,
@@ -249,7 +249,7 @@ _PARAMETER = re.compile(
 _PLAIN = re.compile(
     rb"""
     \s*+ ([^\s;()"]++) \s*+
-    (?: ; [ \t\r\n]*+ ([^\s*=;()"]{1,100}+)= (?: "([^"\\]*+)" | ([^\s;()"]++) ) \s*+ )?+
+    (?> (?: ; [ \t\r\n]*+ ([^\s*=;()"]{1,100}+)= (?: "([^"\\]*+)" | ([^\s;()"]++) ) \s*+ )? )
     """,
     re.VERBOSE,
 )

@@ -2,9 +2,9 @@
 The scanner: a message's structure, found while the message arrives.
 
 `Scanner.feed` takes chunks that end anywhere, `record` answers what is kept of the message and
-`finish` the same as an `Outline`.  However the message was cut, the outline is the same.  Memory does not depend on the message's size: the
-scanner holds the header it is in (up to a limit), the beginning of a line that may become a
-boundary, and what it has found.
+`finish` the same as an `Outline`.  However the message was cut, the outline is the same.
+Memory does not depend on the message's size: the scanner holds the header it is in (up to a
+limit), the beginning of a line that may become a boundary, and what it has found.
 
 How it works.  A stack of open parts, outermost first.  While a header is read, its blank
 line is looked for; in a body, and in a header too, only lines that start with "--" matter,
