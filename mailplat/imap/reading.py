@@ -139,7 +139,7 @@ class Outlines:
         for start in range(outlined.prefix_size, source.size, PIECE):
             scanner.feed(await source.read(start, PIECE))
             await pause()
-        record = scanner.record()
+        record = scanner.finish().to_bytes()
         self._records[key] = record
         self._size += len(record)
         while self._size > self._most and len(self._records) > 1:
