@@ -215,7 +215,8 @@ class _Parser:
         return False
 
     def _flush(self) -> None:
-        if self.angle is not None:
+        # A "<>" beside an address is nothing.
+        if self.angle or (self.angle is not None and not self.has_at):
             name = _phrase(self.words) or self.comment or None
             if self.angle_at < 0:
                 local, host = b"".join(self.angle), b""

@@ -220,6 +220,8 @@ class NonsenseTests(Cases):
                 "Bob <a@b": [box("Bob", "a", "b")],
                 "Bob <a@b, c@d": [box("Bob", "a", "b"), box(None, "c", "d")],
                 "Bob a@b>": [box("Bob", "a", "b")],
+                "a@b <>": [box(None, "a", "b")],
+                "Bob a@b <": [box("Bob", "a", "b")],
                 "<<a@b>>": [box(None, "a", "b")],
                 '"Bob <a@b>': [box(None, "Bob <a@b>", "")],
                 "Bob (never closed <a@b>": [box("never closed <a@b>", "Bob", "")],
