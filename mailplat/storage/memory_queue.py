@@ -66,6 +66,7 @@ class MemoryQueue:
         self._next = 1
         # (item, number) -> the recipient as it was handed out.
         self._taken: dict[tuple[int, int], QueuedRecipient] = {}
+        self._resting: dict[tuple[str, str], int] = {}
         self._hints: dict[object, Callable[[], None]] = {}
 
     async def add(self, items: Sequence[NewItem]) -> Sequence[int]:
@@ -79,10 +80,16 @@ class MemoryQueue:
             target = (recipient.target.agent, recipient.target.place)
             if recipient.due != NEVER and target not in besides:
                 soonest[target] = min(recipient.due, soonest.get(target, NEVER))
-        found = sorted((due, *target) for target, due in soonest.items())
+        found = sorted((max(due, self._resting.get(key, 0)), *key) for key, due in soonest.items())
         return [(agent, place, due) for due, agent, place in found[:most]]
 
+    async def rest(self, agent: str, place: str, until: int) -> None:
+        self._resting[agent, place] = until
+
     async def take(self, agent: str, place: str, before: int, most: int) -> Sequence[QueueItem]:
+        if self._resting.get((agent, place), 0) > before:
+            return []
+
         def when(recipient: QueuedRecipient) -> int:
             target = recipient.target
             return recipient.due if (target.agent, target.place) == (agent, place) else NEVER
@@ -101,13 +108,9 @@ class MemoryQueue:
         return InMemory(waiting.body, waiting.outline), waiting.prefix
 
     async def settle(self, results: Sequence[Settled], items: Sequence[NewItem] = ()) -> None:
-        try:
-            arrivals = [await arrival(new) for new in items]
-            for result in results:
-                self._change(result, self._taken.get((result.item, result.number)))
-        finally:
-            for result in results:
-                self.give_back(result.item, (result.number,))
+        arrivals = [await arrival(new) for new in items]
+        for result in results:
+            self._change(result, self._taken.pop((result.item, result.number), None))
         if arrivals:
             self.put(arrivals)
             self.tell()

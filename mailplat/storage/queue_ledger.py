@@ -47,7 +47,7 @@ _REMOVE_ITEM = (
 )
 _SOONEST = "SELECT min(due) FROM queue_recipients WHERE place = ?"
 _COUNT = "UPDATE queue SET items = items + ?, recipients = recipients + ?, held = held + ?"
-_NEW_PLACE = "INSERT INTO queue_places (agent, place, due) VALUES (?, ?, ?)"
+_NEW_PLACE = "INSERT INTO queue_places (agent, place, due, rest) VALUES (?, ?, ?, 0)"
 _PLACE = "SELECT id FROM queue_places WHERE agent = ? AND place = ?"
 
 #: Each finds its rows by an index.
@@ -105,6 +105,19 @@ def change(txn: Transaction, recipients: Sequence[Settled]) -> int:
     if changed:
         txn.queued = True
     return changed
+
+
+def rest(txn: Transaction, agent: str, place: str, until: int) -> None:
+    """See `IQueueStore.rest`."""
+    found = txn.connection.execute(_PLACE, (agent, place)).fetchone()
+    if found is not None:
+        (number,) = found
+        txn.changes += 1
+        txn.queued = txn.queued or not until
+        (due,) = txn.connection.execute(_SOONEST, (number,)).fetchone()
+        txn.connection.execute(
+            "UPDATE queue_places SET rest = ?, due = ? WHERE id = ?", (until, max(due, until), number)
+        )
 
 
 class _Work:
@@ -180,7 +193,7 @@ class _Work:
             if due is None:
                 self._execute("DELETE FROM queue_places WHERE id = ?", (place,))
             else:
-                self._execute("UPDATE queue_places SET due = ? WHERE id = ? AND due <> ?", (due, place, due))
+                self._execute("UPDATE queue_places SET due = max(?, rest) WHERE id = ?", (due, place))
         if self._items or self._recipients or self._held:
             self._execute(_COUNT, (self._items, self._recipients, self._held))
 

@@ -26,7 +26,8 @@ PLACES = f"SELECT agent, place, due FROM queue_places WHERE due < {NEVER} ORDER 
 
 DUE = (
     "SELECT item, number FROM queue_recipients "
-    "WHERE place = (SELECT id FROM queue_places WHERE agent = ? AND place = ?) AND due <= ? "
+    "WHERE place = (SELECT id FROM queue_places WHERE agent = ?1 AND place = ?2 AND rest <= ?3) "
+    "AND due <= ?3 "
     "ORDER BY due, item, number"
 )
 

@@ -136,8 +136,8 @@ CREATE TABLE changes (
 """
 
 # copies.messages counts queue_items as well.  queue_places.due is that of the first of its recipients, and
-# 1 << 62 (values.NEVER) if all are held; a place that has none is not there.  Envelope and rest are JSON
-# (storage/queue_ledger.py).
+# 1 << 62 (values.NEVER) if all are held, but not before queue_places.rest; a place that has none is not
+# there.  queue_items.envelope and queue_recipients.rest are JSON (storage/queue_ledger.py).
 _QUEUE = """
 CREATE TABLE queue (
     one INTEGER PRIMARY KEY CHECK (one = 1),
@@ -162,6 +162,7 @@ CREATE TABLE queue_places (
     agent TEXT NOT NULL,
     place TEXT NOT NULL,
     due INTEGER NOT NULL,
+    rest INTEGER NOT NULL,
     UNIQUE (agent, place)
 );
 CREATE INDEX queue_soonest ON queue_places (due, agent, place);
@@ -248,6 +249,11 @@ def _upgrade(connection: sqlite3.Connection, path: str, steps: Sequence[str]) ->
     except BaseException:
         connection.execute("ROLLBACK")
         raise
+
+
+def has_no_room(error: sqlite3.Error) -> bool:
+    """Whether SQLite could not write because the disk is full."""
+    return getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
 
 
 def is_full(error: sqlite3.Error) -> bool:

@@ -29,7 +29,9 @@ class Store(Protocol):
     files: OpenFiles
     readers: Readers
 
-    def write(self, act: Callable[..., Any], bodies: Sequence[Any] = ()) -> Deferred[Any]: ...
+    def write(
+        self, act: Callable[..., Any], bodies: Sequence[Any] = (), lazy: bool = False
+    ) -> Deferred[Any]: ...
 
     def watched(self, watcher: object, watched: bool) -> None: ...
 
@@ -60,6 +62,9 @@ class SQLiteQueue:
     async def places(self, most: int, besides: Collection[tuple[str, str]]) -> Sequence[tuple[str, str, int]]:
         return await self._store.readers.do(queue_reading.places, most, besides)
 
+    async def rest(self, agent: str, place: str, until: int) -> None:
+        await self._store.write(lambda txn, _: queue_ledger.rest(txn, agent, place, until), lazy=True)
+
     async def take(self, agent: str, place: str, before: int, most: int) -> Sequence[QueueItem]:
         return await self._take(queue_reading.due, agent, place, before, most)
 
@@ -77,15 +82,13 @@ class SQLiteQueue:
     async def settle(self, results: Sequence[Settled], items: Sequence[NewItem] = ()) -> None:
         keys = [(result.item, result.number) for result in results]
         taken = [self._taken.get(key) for key in keys]
-        try:
-            await self._store.write(
-                lambda txn, places: queue_ledger.settle(txn, results, taken, items, places),
-                [new.body for new in items],
-            )
-        finally:
-            # Not before: until it is committed it is still due as it was.
-            for key in keys:
-                self._taken.pop(key, None)
+        await self._store.write(
+            lambda txn, places: queue_ledger.settle(txn, results, taken, items, places),
+            [new.body for new in items],
+        )
+        # Not before: until it is committed it is still due as it was.
+        for key in keys:
+            self._taken.pop(key, None)
 
     async def status(self) -> QueueStatus:
         return await self._store.readers.do(queue_reading.status)

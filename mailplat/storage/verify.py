@@ -58,7 +58,7 @@ _COUNTS = (
 _PLACES = """
 SELECT p.agent, p.place, p.due, min(r.due)
 FROM queue_places p LEFT JOIN queue_recipients r ON r.place = p.id
-GROUP BY p.id HAVING min(r.due) IS NOT p.due
+GROUP BY p.id HAVING max(min(r.due), p.rest) IS NOT p.due
 """
 
 _QUEUE = f"""

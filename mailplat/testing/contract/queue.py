@@ -37,6 +37,7 @@ __all__ = [
     "QueueCase",
     "QueueStories",
     "Restarting",
+    "Resting",
     "RunningFull",
     "Settling",
     "Sharing",
@@ -343,6 +344,44 @@ class Places(QueueCase):
         await self.queue.add([new_item(recipient(f"p{n:03}", 1000 - n)) for n in range(300)])
         besides = [("relay", f"p{n:03}") for n in range(100, 300)]
         self.assertEqual(await self.places(2, besides), [("p099", 901), ("p098", 902)])
+
+
+class Resting(QueueCase):
+    """`rest`."""
+
+    async def test_left_alone(self) -> None:
+        await self.add(recipient("a", 10), recipient("b", 20))
+        await self.queue.rest("relay", "a", 30)
+        self.assertEqual(await self.places(), [("b", 20), ("a", 30)])
+        self.assertEqual(list(await self.queue.take("relay", "a", 29, 9)), [])
+        self.assertEqual(len(await self.queue.take("relay", "a", 30, 9)), 1)
+
+    async def test_what_comes_meanwhile(self) -> None:
+        await self.add(recipient("a", 10))
+        await self.queue.rest("relay", "a", 30)
+        await self.add(recipient("a", 5), recipient("a", 50))
+        self.assertEqual(await self.places(), [("a", 30)])
+
+    async def test_due_later_still(self) -> None:
+        await self.add(recipient("a", 50))
+        await self.queue.rest("relay", "a", 30)
+        self.assertEqual(await self.places(), [("a", 50)])
+
+    async def test_ended(self) -> None:
+        await self.add(recipient("a", 10))
+        await self.queue.rest("relay", "a", 30)
+        await self.queue.rest("relay", "a", 0)
+        self.assertEqual(await self.places(), [("a", 10)])
+        self.assertEqual(len(await self.queue.take("relay", "a", 10, 9)), 1)
+
+    async def test_senders_are_told_all_the_same(self) -> None:
+        await self.queue.add([new_item(replace(recipient("a", 10), notice=20))])
+        await self.queue.rest("relay", "a", 30)
+        self.assertEqual(len(await self.queue.take_overdue(20, 9)), 1)
+
+    async def test_nothing_waits_there(self) -> None:
+        await self.queue.rest("relay", "nowhere", 30)
+        self.assertEqual(await self.places(), [])
 
 
 class Taking(QueueCase):
@@ -735,8 +774,8 @@ class RunningFull(QueueCase):
             await self.filled(False)
         self.assertEqual(await self.queue.item(item), before)
         self.assertEqual((await self.queue.status()).items, 1)
-        # Not taken any more: it is tried again, which may deliver it twice, but does not lose it.
-        self.assertEqual(await self.take(), [(item, [0])])
+        # Still taken: it was delivered, and must not be again until that could be written down.
+        self.assertEqual(await self.take(), [])
         await self.queue.settle(done(item, 0, 1), [report])
         self.assertEqual((await self.queue.status()).items, 1)
 
