@@ -17,11 +17,12 @@ from functools import partial
 from mailplat.errors import HostUnreachable, InvalidMessage, MailError, TemporaryError
 from mailplat.interfaces import ISpooledMessage
 from mailplat.smtp.conversation import Conversation, Over, accepts, refusal, refuses, text_of
-from mailplat.smtp.data import DataWriter, LineCheck, LoneLineBreak
+from mailplat.smtp.data import DataWriter, Fault, LineCheck, LoneLineBreak
 from mailplat.smtp.extensions import Extensions
 from mailplat.smtp.grammar import Reply
 from mailplat.smtp.outgoing import Outgoing, prepare
 from mailplat.values import Address, Envelope, Outcome
+from mailplat.wire import WireError
 
 #: How a host says that it takes no further recipient in this transaction, if it says no
 #: more: RFC 5321 §4.5.3.1.10 has 552 read as 452, and RFC 3463 tells it from a full mailbox.
@@ -73,9 +74,12 @@ class Sending:
         recipients: Sequence[Address],
     ) -> Sequence[Outcome]:
         """As `mailplat.smtp.client.SMTPClient.send`."""
-        outgoing = await prepare(
-            envelope, message, prefix, recipients, self.extensions, self._conversation.wire
-        )
+        wire = self._conversation.wire
+        try:
+            outgoing = await prepare(envelope, message, prefix, recipients, self.extensions, wire)
+        except WireError as error:
+            self.over = True
+            raise HostUnreachable("The connection has ended", reason=str(error)) from None
         outcomes: dict[int, Outcome] = {
             index: Outcome(recipients[index], error, self._conversation.host)
             for index, error in outgoing.refused.items()
@@ -332,7 +336,7 @@ class Sending:
                     yield checked
             check.finish()
         except LoneLineBreak:
-            raise Over(InvalidMessage("Message contains a CR or LF that is not part of CR LF")) from None
+            raise Over(InvalidMessage(Fault.LONE_LINE_BREAK.value)) from None
 
 
 class _Transaction:
