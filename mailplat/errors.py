@@ -68,6 +68,12 @@ class HostUnreachable(TemporaryError):
     default = "The next host cannot be reached"
 
 
+class TLSFailed(HostUnreachable):
+    """TLS with the next hop failed, or is not what was required of it."""
+
+    default = "TLS with the next host failed"
+
+
 class NotResolved(TemporaryError):
     """The DNS gave no answer, which says nothing about whether there is one."""
 
@@ -179,6 +185,18 @@ class InvalidMessage(PermanentError):
     """Message bytes that may not be passed on, such as a bare CR or LF over SMTP."""
 
     default = "Message contains invalid data"
+
+
+class CannotConvert(PermanentError):
+    """The next hop takes 7-bit messages only, and this one cannot be made one (RFC 6152 §3)."""
+
+    default = "The next host does not take 8-bit messages, and this one cannot be converted"
+
+
+class UTF8Unsupported(PermanentError):
+    """An address or the header needs SMTPUTF8, which the next hop does not offer (RFC 6531 §3.5)."""
+
+    default = "The next host does not take internationalized addresses"
 
 
 class SenderRefused(PermanentError):
