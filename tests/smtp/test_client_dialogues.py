@@ -42,7 +42,7 @@ class Dialogues(SynchronousTestCase):
         @ envelope KEY=VALUE...      body, returns, envelope_id or utf8, from here on
         @ request TO NOTIFY ORIGINAL what the sender wants to hear about TO; "-" if it did not say
         @ send FROM TO...            a message is handed in; FROM is "-" for the null path
-        @ outcome TO WHAT [REGEX]    what became of it: delivered, relayed, passed_on or an error, and the reply
+        @ outcome TO WHAT [REGEX]    delivered, relayed, passed_on or the error's name, and the reply
         @ unsent REGEX               the message was not tried: HostUnreachable
         @ usable WORD                yes or no
         @ quit                       the client is told to quit
@@ -55,8 +55,8 @@ class Dialogues(SynchronousTestCase):
             type(self).tls = server_tls()
         clock = InstantReactor()
         settings = ClientSettings("client.test")
-        connecting: list[Deferred[SMTPClient]] = []
-        sent: list[Deferred[Any]] = []
+        connecting: list[Result] = []
+        sent: list[Result] = []
         body = unescaped(MESSAGE)
         shape = Envelope(None)
 
@@ -75,15 +75,16 @@ class Dialogues(SynchronousTestCase):
 
         def dial() -> None:
             made = connect(dialogue.endpoint, "mx.test", settings, clock, Trust())
-            connecting.append(Deferred.fromCoroutine(made))
+            connecting.append(Result(Deferred.fromCoroutine(made)))
 
         def client() -> SMTPClient:
-            return self.successResultOf(connecting[-1])
+            found: SMTPClient = connecting[-1].success()
+            return found
 
         def failed(error: str, text: str = ".*") -> None:
-            failure = self.failureResultOf(connecting[-1])
-            self.assertEqual(failure.type.__name__, error, failure)
-            self.assertRegex(failure.value.text, f"^(?:{text})$")
+            failure = connecting[-1].failure()
+            self.assertEqual(type(failure).__name__, error, failure)
+            self.assertRegex(failure.text, f"^(?:{text})$")
 
         def message(text: str) -> None:
             nonlocal body
@@ -107,10 +108,10 @@ class Dialogues(SynchronousTestCase):
         def send(sender: str, *recipients: str) -> None:
             to = tuple(map(parse_mailbox, recipients))
             made = replace(shape, sender=None if sender == "-" else parse_mailbox(sender), recipients=to)
-            sent.append(client().send(made, MemoryMessage(body, outline_of(body)), b"", to))
+            sent.append(Result(client().send(made, MemoryMessage(body, outline_of(body)), b"", to)))
 
         def outcome(to: str, what: str, text: str = ".*") -> None:
-            outcomes = self.successResultOf(passed(sent[-1]))
+            outcomes = sent[-1].success()
             [found] = [each for each in outcomes if str(each.recipient) == to]
             if what in ("delivered", "relayed", "passed_on"):
                 self.assertIsNone(found.error)
@@ -122,9 +123,9 @@ class Dialogues(SynchronousTestCase):
             self.assertEqual(found.host, "mx.test")
 
         def unsent(text: str = ".*") -> None:
-            failure = self.failureResultOf(passed(sent[-1]), errors.HostUnreachable)
-            self.assertRegex(failure.value.text, f"^(?:{text})$")
-            sent[-1].addErrback(lambda failure: None)
+            failure = sent[-1].failure()
+            self.assertIsInstance(failure, errors.HostUnreachable)
+            self.assertRegex(failure.text, f"^(?:{text})$")
 
         def usable(word: str) -> None:
             self.assertIs(client().usable, word == "yes")
@@ -145,28 +146,33 @@ class Dialogues(SynchronousTestCase):
             "quit": lambda: client().quit() and None,
         }
         dialogue = Dialogue(path, None, clock, directives=directives, client=True, server_tls=self.tls)
-        try:
-            await dialogue.run()
-        finally:
-            for deferred in connecting + sent:
-                deferred.addErrback(lambda failure: None)
-        # Whatever happened, nobody waits any more, and nothing is left to be done.
-        self.assertEqual([each for each in connecting + sent if not each.called], [])
-        left = [call for call in clock.getDelayedCalls() if call.getTime() <= clock.seconds()]
-        self.assertEqual(left, [])
+        await dialogue.run()
+        # The dialogue has cut all connections: nobody waits any more, and nothing is left to be done.
+        self.assertEqual([each for each in connecting + sent if each.found is None], [])
+        self.assertEqual(clock.getDelayedCalls(), [])
 
 
-def passed(deferred: Deferred[Any]) -> Deferred[Any]:
-    """The same result, which stays there to be looked at again."""
-    seen: Deferred[Any] = Deferred()
+class Result:
+    """
+    What a Deferred came to.
 
-    def look(result: Any) -> Any:
-        if isinstance(result, Failure):
-            seen.errback(result)
-        else:
-            seen.callback(result)
-        return result
+    Attributes:
+        found: None while it has not; a Failure, or what it fired with.
+    """
 
-    if deferred.called:
-        deferred.addBoth(look)
-    return seen
+    def __init__(self, deferred: Deferred[Any]) -> None:
+        self.found: Any = None
+        deferred.addBoth(self._come)
+
+    def _come(self, result: object) -> None:
+        self.found = result
+
+    def success(self) -> Any:
+        assert self.found is not None, "it has not come yet"
+        if isinstance(self.found, Failure):
+            self.found.raiseException()
+        return self.found
+
+    def failure(self) -> Any:
+        assert isinstance(self.found, Failure), f"it has not failed: {self.found}"
+        return self.found.value
