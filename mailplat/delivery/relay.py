@@ -405,7 +405,7 @@ class Relay:
         for (result, reply), recipients in said.items():
             self._log.info(
                 "relay: {sender} to {recipients} by {hop}, {host}[{address}]:{port}, "
-                "TLS {tls} ({level} by {policy}): {result}: {reply}",
+                "TLS {tls} ({required} by {policy}): {result}: {reply}",
                 sender=str(job.envelope.sender or "<>"),
                 recipients=recipients,
                 hop=str(job.hop),
@@ -413,7 +413,7 @@ class Relay:
                 address=terms.address,
                 port=terms.port,
                 tls=client.tls.version if client.tls is not None else "none",
-                level=terms.requirement.level,
+                required=terms.requirement.level,
                 policy=terms.requirement.source,
                 result=result,
                 reply=reply,

@@ -253,7 +253,8 @@ class Pipe:
         client, server: the protocols; `makeConnection` is called on both.
         client_address, server_address: what `getPeer` and `getHost` answer.
         clock: see `MemoryTransport`.
-        tls: (client context factory, server context factory) for TLS from the start.
+        tls: (client context factory, server context factory) for TLS from the start; None for a
+            protocol that brings its TLS with it.
         stirred: called when something is on its way to an end, and when an end is lost, with
             that end's `deliver`, which hands over what has arrived there and tells if it was
             anything; to be called later instead of `pump`.
@@ -272,8 +273,9 @@ class Pipe:
         self._ends = near, far = _End(client_address, stirred), _End(server_address, stirred)
         near.other, far.other = far, near
         for end, protocol, is_client in ((near, client, True), (far, server, False)):
-            if tls is not None:
-                protocol = _tls(tls[0] if is_client else tls[1], is_client, clock, protocol, True)
+            context = None if tls is None else tls[0 if is_client else 1]
+            if context is not None:
+                protocol = _tls(context, is_client, clock, protocol, True)
             end.protocol = protocol
             protocol.makeConnection(MemoryTransport(end, is_client, clock))
 
@@ -283,9 +285,9 @@ class Pipe:
         moved = far.deliver()
         return near.deliver() or moved
 
-    def hold(self, held: bool) -> None:
-        """Make the client stop reading, or read again."""
-        self._ends[0].paused = held
+    def hold(self, held: bool, server: bool = False) -> None:
+        """Make the client, or the server, stop reading, or read again."""
+        self._ends[server].paused = held
 
     def cut(self) -> None:
         """Break the connection, as a dying network does."""

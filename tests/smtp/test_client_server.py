@@ -11,16 +11,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from mailplat.errors import (
-    HostUnreachable,
-    MessageTooLarge,
-    NoSuchRecipient,
-    PermanentError,
-    TemporaryError,
-    TLSFailed,
-    TooBusy,
-)
-from mailplat.smtp.client import ClientLimits, ClientSettings, Login, SMTPClient, connect
+from mailplat.smtp.client import ClientSettings, SMTPClient, connect
 from mailplat.smtp.engine import Limits
 from mailplat.smtp.server import SMTPFactory
 from mailplat.testing.fakes import (
@@ -34,7 +25,7 @@ from mailplat.testing.fakes import (
 )
 from mailplat.testing.transport import Pipe
 from mailplat.trust import Trust
-from mailplat.values import Address, Envelope, Outcome, TLSRequirement
+from mailplat.values import Address, Envelope, Outcome
 from tests.smtp.support import Realm, Receiver
 
 ALICE, BOB, CAROL = (Address(name, "example.test") for name in ("alice", "bob", "carol"))
