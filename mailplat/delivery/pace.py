@@ -67,8 +67,12 @@ class Pace(Generic[K]):
 
     def pushed_back(self, host: K) -> None:
         """It was busy."""
+        self.limit(host, self.allowed(host) // 2)
+
+    def limit(self, host: K, most: int) -> None:
+        """It was found to take no more connections than so many."""
         found = self._host(host)
-        found.allowed = max(1, found.allowed // 2)
+        found.allowed = max(1, min(found.allowed, most))
         found.well = 0
 
     def failed(self, host: K, reason: str) -> None:

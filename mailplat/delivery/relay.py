@@ -104,6 +104,10 @@ class _Job:
     recipients: tuple[Address, ...]
 
 
+class _HasEnough(Exception):
+    """A host takes no further connection from us, but has some."""
+
+
 @dataclass(eq=False, slots=True)
 class _Line:
     """A connection, and what was made of it."""
@@ -172,6 +176,7 @@ class Relay:
             reactor, limits.idle_time, limits.idle, lambda terms: terms.place
         )
         self._busy: set[SMTPClient] = set()
+        self._stopped = False
         self._log = Logger()
 
     async def deliver(
@@ -198,6 +203,7 @@ class Relay:
 
     def stop(self) -> None:
         """Close all connections; what is being sent has a temporary outcome."""
+        self._stopped = True
         self._pool.close()
         for client in list(self._busy):
             client.abort()
@@ -283,22 +289,32 @@ class Relay:
         while True:
             await self._hosts.enter(place)
             try:
-                await self._all.enter(job.hop)
-                try:
-                    return await self._send(job, terms)
-                finally:
-                    self._all.leave(job.hop)
-            except HostUnreachable as error:
-                if self._hosts.taken(place) > 1 and self._pace.allowed(place) > 1:
-                    # It has enough of us, but not all of us: there will be another turn.
-                    self._pace.pushed_back(place)
-                    continue
-                # What is wrong with its TLS may be right for others.
-                if not isinstance(error, TLSFailed):
-                    self._pace.failed(place, f"{terms.host} could not be reached lately: {error.text}")
-                raise
+                if reason := self._pace.resting(place):
+                    raise HostUnreachable(reason)
+                return await self._in_turn(job, terms)
+            except _HasEnough:
+                # One of those that are there will be free.
+                continue
             finally:
                 self._hosts.leave(place)
+
+    async def _in_turn(self, job: _Job, terms: _Terms) -> Sequence[Outcome]:
+        place = terms.place
+        await self._all.enter(job.hop)
+        try:
+            return await self._send(job, terms)
+        except TLSFailed:
+            # What is wrong for this message may be right for others.
+            raise
+        except HostUnreachable as error:
+            others = self._hosts.taken(place) - 1
+            if others and not self._stopped:
+                self._pace.limit(place, others)
+                raise _HasEnough from None
+            self._pace.failed(place, f"{terms.host} could not be reached lately: {error.text}")
+            raise
+        finally:
+            self._all.leave(job.hop)
 
     async def _send(self, job: _Job, terms: _Terms) -> Sequence[Outcome]:
         line = self._pool.take(terms)
@@ -339,6 +355,8 @@ class Relay:
         return outcomes
 
     async def _connect(self, terms: _Terms) -> SMTPClient:
+        if self._stopped:
+            raise HostUnreachable("We are shutting down")
         settings = ClientSettings(
             hello=self._hostname,
             lmtp=terms.protocol == "lmtp",
