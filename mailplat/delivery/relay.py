@@ -49,7 +49,7 @@ from mailplat.values import Address, Envelope, Outcome, Target, TLSRequirement
 class RelayLimits:
     """
     Attributes:
-        connections: at one time, in all.
+        connections: at one time, in all; half of them are for next hops that have none yet.
         per_hop: connections at one time for one next hop.
         per_host: connections at one time to one address; fewer while it pushes back.
         idle: connections that are kept although there is nothing to send.
@@ -336,7 +336,7 @@ class Relay:
         try:
             line.sent += 1
             outcomes = await client.send(job.envelope, job.message, job.prefix, job.recipients)
-        except BaseException:
+        except Exception:
             client.abort()
             raise
         finally:

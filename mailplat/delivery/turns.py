@@ -6,8 +6,8 @@ Turns: how much may be under way at one time, by key and in all.
     finally: turns.leave(key)
 
 Who comes first goes first, among those of the same key.  Among keys the one with the least
-under way is served first, and where little is left in all, those that have much already wait:
-a key that never gives back what it took cannot keep the others from theirs.
+under way is served first, and half of what there is in all is kept for keys that have nothing:
+some that never give back what they took do not keep the others from theirs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ K = TypeVar("K")
 class Turns(Generic[K]):
     """
     Args:
-        each: how many a key may have; asked every time, so it may change.
+        each: how many a key may have, at least one; asked every time, so it may change.
         most: how many there are in all.
     """
 
@@ -73,7 +73,9 @@ class Turns(Generic[K]):
 
     def _may(self, key: K) -> bool:
         taken = self._taken[key]
-        return taken < self._each(key) and taken < self._most - self._total
+        if not taken:
+            return self._total < self._most
+        return taken < self._each(key) and taken < self._most // 2 - self._total
 
     def _take(self, key: K) -> None:
         self._total += 1

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mailplat.delivery.exchangers import Exchangers
 from mailplat.delivery.relay import ClientLimits, Relay, RelayLimits
 from mailplat.delivery.tls_policy import ConfiguredTLS
+from mailplat.errors import MailError
 from mailplat.testing.fakes import MemoryMessage
 from mailplat.testing.network import Network
 from mailplat.trust import Trust
@@ -30,6 +31,12 @@ class RelayCase(SynchronousTestCase):
         self.host = self.network.host("relay.example", "192.0.2.1", "2001:db8::1")
         self.settings = {}
         self._relay = None
+        self.addCleanup(self.close)
+
+    def close(self):
+        if self._relay is not None:
+            self._relay.stop()
+            self.network.advance(60)
 
     @property
     def relay(self):
@@ -63,7 +70,10 @@ class RelayCase(SynchronousTestCase):
         recipients = [address(recipient) for recipient in recipients or ["b@example.com"]]
         targets = [Target(RELAY, place or recipient.domain, recipient) for recipient in recipients]
         envelope = Envelope(address(sender) if sender else None, tuple(recipients), **envelope)
-        return self.network.start(self.relay.deliver(envelope, MemoryMessage(body), PREFIX, targets))
+        sending = self.network.start(self.relay.deliver(envelope, MemoryMessage(body), PREFIX, targets))
+        # What a test leaves behind is nobody's.
+        self.addCleanup(sending.addErrback, lambda failure: failure.trap(MailError))
+        return sending
 
     def send(self, *recipients, within=86400.0, **settings):
         """The outcomes of a message to these."""
