@@ -50,6 +50,7 @@ class _End:
         self.inbox: list[bytes] = []
         self.paused = False
         self.closing = False  # nothing more is written; gone when all has arrived
+        self.aborting = False  # gone whatever has arrived
         self.told_end = False
         self.lost = False
         self.disconnecting = False
@@ -99,11 +100,17 @@ class _End:
         self._stirred(self.deliver)
 
     def abortConnection(self) -> None:
+        # As Twisted's: nobody hears of it inside the stack of whoever aborts.
         if not self.lost:
-            self.inbox.clear()
-            self.other.inbox.clear()
-            self.lose(ConnectionAborted())
-            self.other.lose(ConnectionLost())
+            self.aborting = self.closing = self.disconnecting = True
+            self._stirred(self.deliver)
+            self._stirred(self.other.deliver)
+
+    def cut(self) -> None:
+        self.inbox.clear()
+        self.other.inbox.clear()
+        self.lose(ConnectionAborted())
+        self.other.lose(ConnectionLost())
 
     def getPeer(self) -> Any:
         return self.other.address
@@ -120,7 +127,12 @@ class _End:
 
     def deliver(self) -> bool:
         """Hand over what has arrived; True if that was anything."""
-        if self.lost or self.paused:
+        if self.lost:
+            return False
+        if self.aborting or self.other.aborting:
+            (self if self.aborting else self.other).cut()
+            return True
+        if self.paused:
             return False
         if self.inbox:
             data = b"".join(self.inbox)
@@ -291,7 +303,7 @@ class Pipe:
 
     def cut(self) -> None:
         """Break the connection, as a dying network does."""
-        self._ends[0].abortConnection()
+        self._ends[0].cut()
 
     @property
     def lost(self) -> bool:
