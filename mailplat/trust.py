@@ -34,7 +34,6 @@ class Trust:
     def __init__(self, authorities: str = "") -> None:
         self._any = _context()
         self._checked = _context()
-        self._checked.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _check)
         if not authorities:
             self._checked.set_default_verify_paths()
             return
@@ -66,11 +65,23 @@ class HostTLS:
     def clientConnectionForTLS(self, protocol: Any) -> SSL.Connection:
         """Called by Twisted's TLS."""
         connection = SSL.Connection(self._context, None)
-        connection.set_app_data(self._names)
+        if self._names:
+            connection.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, self._check)
         # RFC 6066 §3: a DNS name, never an address.
         if not _is_address(self._host):
             connection.set_tlsext_host_name(self._host.encode("ascii"))
         return connection
+
+    def _check(self, connection: SSL.Connection, certificate: Any, error: int, depth: int, ok: int) -> bool:
+        """
+        Called by OpenSSL in the handshake, for each certificate from the root down.
+
+        Names are checked here and not after the handshake, so that a host that is not the
+        right one is never spoken to.
+        """
+        if not ok or depth:
+            return bool(ok)
+        return any(_is_for(certificate.to_cryptography(), name) for name in self._names)
 
 
 def _context() -> SSL.Context:
@@ -80,19 +91,6 @@ def _context() -> SSL.Context:
     context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     return context
-
-
-def _check(connection: SSL.Connection, certificate: Any, error: int, depth: int, ok: int) -> bool:
-    """
-    Called by OpenSSL in the handshake, for each certificate from the root down.
-
-    Names are checked here and not after the handshake, so that a host that is not the right
-    one is never spoken to.
-    """
-    if not ok or depth:
-        return bool(ok)
-    names: tuple[str, ...] = connection.get_app_data()
-    return any(_is_for(certificate.to_cryptography(), name) for name in names)
 
 
 def _is_for(certificate: Any, name: str) -> bool:

@@ -77,6 +77,10 @@ _ENCODING_FIELD = re.compile(
     rb"^content-transfer-encoding[ \t]*:[^\n]*\n(?:[ \t][^\n]*\n)*", re.IGNORECASE | re.MULTILINE
 )
 
+_NOT_SEVEN_BIT = re.compile(
+    rb"^content-transfer-encoding[ \t]*:\s*(?:8bit|binary)[ \t\r]*$", re.IGNORECASE | re.MULTILINE
+)
+
 
 def regions(outline: Outline) -> list[Region]:
     """The whole message in its regions, in order and without gaps; some may be empty."""
@@ -134,12 +138,11 @@ def plan(found: Sequence[Region], eight_bit: Collection[int], headers: Mapping[i
             if index in eight_bit:
                 raise CannotConvert(reason="a header that is not ASCII")
             label = bodies.get(id(region.part))
-            if label is None and region.part.encoding in ("8bit", "binary") and not region.sealed:
+            header = headers.get(index, b"")
+            if label is None and not region.sealed and _NOT_SEVEN_BIT.search(header):
                 label = "7bit"
             if label is not None:
-                step = Step(
-                    _COPY, region.start, region.end, _labelled(headers.get(index, b""), region, label)
-                )
+                step = Step(_COPY, region.start, region.end, _labelled(header, region, label))
         elif region.kind == BODY:
             step = Step(bodies[id(region.part)] or _COPY, region.start, region.end)
         elif index in eight_bit:

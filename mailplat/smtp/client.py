@@ -24,7 +24,7 @@ from functools import partial
 from secrets import token_bytes
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.threads import deferToThreadPool
 
@@ -114,7 +114,7 @@ async def connect(
     )
     try:
         await client.ready
-    except BaseException:
+    except CancelledError:
         client.abort()
         raise
     return client

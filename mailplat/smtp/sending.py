@@ -96,7 +96,9 @@ class Sending:
                 await self._transact(transaction)
             except Over as over:
                 self.over = True
-                if not transaction.begun and len(pending) == len(recipients):
+                # A host that has all of the message may have delivered it, unless it says otherwise.
+                unsent = not transaction.begun and (over.reply or not transaction.sent)
+                if unsent and len(pending) == len(recipients):
                     raise HostUnreachable(over.error.text, reason=over.error.reason) from None
                 self._settle(transaction.outcomes, batch, recipients, over.error, over.reply)
                 transaction.again.clear()
@@ -157,7 +159,7 @@ class Sending:
         elif pipelining and not chunked:
             ending = b"DATA\r\n"
 
-        ended = await self._converse(transaction, steps, ending)
+        ended = await self._converse(transaction, steps, ending, chunked)
         if not ended and not transaction.accepted:
             return
         if chunked:
@@ -170,8 +172,15 @@ class Sending:
                 self._conversation.wire.write(b"DATA\r\n")
             await self._data(transaction)
 
-    async def _converse(self, transaction: _Transaction, steps: Sequence[_Step], ending: bytes) -> bool:
-        """Say `steps`, and `ending` with the last of them; whether it came to that."""
+    async def _converse(
+        self, transaction: _Transaction, steps: Sequence[_Step], ending: bytes, whole: bool
+    ) -> bool:
+        """
+        Say `steps`, and `ending` with the last of them; whether it came to that.
+
+        Args:
+            whole: the message is in `ending`.
+        """
         conversation = self._conversation
         window = self._limits.pipelined if self.extensions.pipelining else 1
         for start in range(0, len(steps), window):
@@ -180,6 +189,7 @@ class Sending:
             last = start + window >= len(steps)
             if last and ending:
                 conversation.wire.write(ending)
+                transaction.sent = whole
                 await conversation.drained()
             for step in group:
                 step.take(await conversation.reply(step.timeout))
@@ -347,6 +357,7 @@ class _Transaction:
         batch: the recipients' indexes.
         mail: the command that begins it.
         begun: the host has said something about this message.
+        sent: the host was sent the whole message.
         refused: there is no transaction, because MAIL was refused.
         accepted: those whose RCPT was accepted, in order.
         again: those that the host takes in another transaction.
@@ -358,6 +369,7 @@ class _Transaction:
         self.batch = batch
         self.mail = outgoing.mail
         self.begun = False
+        self.sent = False
         self.refused = False
         self.accepted: list[int] = []
         self.again: list[int] = []

@@ -435,6 +435,7 @@ class Dialogue:
             for line in client.lines:
                 self._note(connection, self._hears, line)
             client.lines.clear()
+            client.data = b""
 
     def _next(self, client: _End) -> str:
         if client.lines:
