@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from tempfile import TemporaryDirectory
 
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
@@ -43,6 +44,12 @@ class DNSCase(TestCase):
         )
         self.addCleanup(resolver.close)
         return resolver
+
+    def path(self):
+        """Of a file that is not there yet."""
+        scratch = TemporaryDirectory()
+        self.addCleanup(scratch.cleanup)
+        return os.path.join(scratch.name, "file")
 
     async def fails(self, error, awaitable):
         try:
@@ -145,7 +152,7 @@ class Addresses(DNSCase):
         await self.fails(NoSuchDomain, self.resolver().addresses("nowhere.example"))
 
     async def test_hosts_file(self):
-        path = self.mktemp()
+        path = self.path()
         with open(path, "w") as file:
             file.write(
                 "127.0.0.1 localhost\n# 192.0.2.9 MX.test\n192.0.2.7\tMX.test mx # mine\nfe80::7 mx.test\n!\n"
@@ -257,7 +264,7 @@ class Servers(DNSCase):
         await self.fails(NotResolved, self.resolver().mail_exchangers("example.com"))
 
     async def test_resolv_conf(self):
-        path = self.mktemp()
+        path = self.path()
         resolver = DNSResolver(reactor, resolv_conf=path, hosts="")
         with open(path, "w") as file:
             file.write(

@@ -32,6 +32,7 @@ class Turns(Generic[K]):
         self._each = each
         self._most = most
         self._total = 0
+        self._looking = False
         self._taken: Counter[K] = Counter()
         self._waiting: dict[K, deque[Deferred[None]]] = {}
 
@@ -61,15 +62,23 @@ class Turns(Generic[K]):
 
     def look(self) -> None:
         """Let begin who may; called when `each` allows more than before."""
-        while ready := [key for key in self._waiting if self._may(key)]:
-            key = min(ready, key=self.taken)
-            turn = self._waiting[key].popleft()
-            # To the end of the line, for those that have as much.
-            waiting = self._waiting.pop(key)
-            if waiting:
-                self._waiting[key] = waiting
-            self._take(key)
-            turn.callback(None)
+        if self._looking:
+            # Who begins may end in here as well: whoever is looking already sees to it, however
+            # many they are.
+            return
+        self._looking = True
+        try:
+            while ready := [key for key in self._waiting if self._may(key)]:
+                key = min(ready, key=self.taken)
+                # To the end of the line, for those that have as much.
+                waiting = self._waiting.pop(key)
+                turn = waiting.popleft()
+                if waiting:
+                    self._waiting[key] = waiting
+                self._take(key)
+                turn.callback(None)
+        finally:
+            self._looking = False
 
     def _may(self, key: K) -> bool:
         taken = self._taken[key]

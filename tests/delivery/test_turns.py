@@ -77,6 +77,20 @@ class TurnsTests(SynchronousTestCase):
             turns.leave(self.running[-1])
         self.assertEqual("".join(self.running), "aabcbc")
 
+    def test_any_number_that_end_at_once(self):
+        turns = Turns(lambda key: 1)
+        ended = []
+
+        def begin(_):
+            ended.append(1)
+            turns.leave("a")
+
+        turns.enter("a")
+        for _ in range(10_000):
+            turns.enter("a").addCallback(begin)
+        turns.leave("a")
+        self.assertEqual(len(ended), 10_000)
+
     def test_given_up(self):
         turns = Turns(lambda key: 1)
         _, second, third = self.enter(turns, *"aaa")
