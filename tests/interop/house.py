@@ -175,9 +175,9 @@ MESSAGES = {
     "dots": b"Subject: dots\r\n\r\n.\r\n..\r\n...leading\r\nin the middle . of\r\n.end\r\n",
     "8bit": "Subject: =?utf-8?q?gr=C3=BC=C3=9Fe?=\r\nMIME-Version: 1.0\r\n"
     "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\nGrüße, Ünïcödé.\r\n".encode(),
-    "multipart": b'Subject: parts\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="=_b"\r\n\r\n'
+    "multipart": b"Subject: parts\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=\"=_b\"\r\n\r\n"
     b"preamble\r\n--=_b\r\nContent-Type: text/plain\r\n\r\none\r\n--=_b\r\nContent-Type: application/octet-stream\r\n"
-    b'Content-Transfer-Encoding: base64\r\nContent-Disposition: attachment; filename="x.bin"\r\n\r\n'
+    b"Content-Transfer-Encoding: base64\r\nContent-Disposition: attachment; filename=\"x.bin\"\r\n\r\n"
     b"AAECAwQFBgcICQoLDA0ODw==\r\n--=_b--\r\nepilogue\r\n",
     "no body": b"Subject: nothing below\r\n\r\n",
     "long line": b"Subject: long\r\n\r\n" + b"x" * 990 + b"\r\n" + b"y" * 998 + b"\r\n",

@@ -134,13 +134,9 @@ class KillTests(unittest.TestCase):
         seen: dict[tuple[str, str], tuple[int, int]] = {}
         acknowledged = 0
         for round_ in range(ROUNDS):
-            senders = [
-                Sender(house, "smtp", ("alice",), round_),
-                Sender(house, "lmtp", ("bob", "carol"), round_),
-            ]
+            senders = [Sender(house, "smtp", ("alice",), round_), Sender(house, "lmtp", ("bob", "carol"), round_)]
             readers = [
-                Reader(house, user, belief[user], gone[user], round_, chance.randrange(1 << 32))
-                for user in belief
+                Reader(house, user, belief[user], gone[user], round_, chance.randrange(1 << 32)) for user in belief
             ]
             for thread in (*senders, *readers):
                 thread.start()

@@ -78,9 +78,7 @@ class StandardLibraryTests(unittest.TestCase):
             with self.assertRaises(smtplib.SMTPRecipientsRefused) as refused:
                 client.sendmail(address("alice"), ["x@elsewhere.test"], MESSAGES["plain"])
             self.assertEqual(refused.exception.recipients["x@elsewhere.test"][0] // 100, 4)
-        with smtplib.SMTP_SSL(
-            "127.0.0.1", self.house.port["submissions"], context=CONTEXT, timeout=30
-        ) as client:
+        with smtplib.SMTP_SSL("127.0.0.1", self.house.port["submissions"], context=CONTEXT, timeout=30) as client:
             client.login("alice", PASSWORD)
             client.sendmail(address("alice"), [address("bob")], MESSAGES["plain"])
         self.assertEqual(len(self.house.bodies("bob")), 2)
@@ -105,9 +103,7 @@ class StandardLibraryTests(unittest.TestCase):
             client.starttls(CONTEXT)
             client.login(address("alice"), PASSWORD)
             client.select()
-        with imaplib.IMAP4_SSL(
-            "127.0.0.1", self.house.port["imaps"], ssl_context=CONTEXT, timeout=30
-        ) as client:
+        with imaplib.IMAP4_SSL("127.0.0.1", self.house.port["imaps"], ssl_context=CONTEXT, timeout=30) as client:
             client.login(address("alice"), PASSWORD)
         client = poplib.POP3("127.0.0.1", self.house.port["pop3"], timeout=30)
         client.stls(CONTEXT)
@@ -154,8 +150,7 @@ class StandardLibraryTests(unittest.TestCase):
         self.assertEqual(self.house.bodies("carol", "Archive"), [MESSAGES["plain"], MESSAGES["dots"]])
         self.assertEqual(self.house.bodies("carol", "Trash"), [MESSAGES["8bit"]])
         self.assertEqual(
-            self.house.bodies("carol", "Work/Projects"),
-            [m for n, m in MESSAGES.items() if n not in ("plain", "8bit")],
+            self.house.bodies("carol", "Work/Projects"), [m for n, m in MESSAGES.items() if n not in ("plain", "8bit")]
         )
 
     def test_accounts_while_it_runs(self):

@@ -43,9 +43,7 @@ class CurlTests(Tools):
             self.assertEqual(without_prefix(found), message)
             found = tool("curl", "-ksS", *login, self.url("imaps", f"INBOX;MAILINDEX={number}"))
             self.assertEqual(without_prefix(found), message)
-            found = tool(
-                "curl", "-ksS", "--login-options", "AUTH=PLAIN", *login, self.url("pop3s", str(number))
-            )
+            found = tool("curl", "-ksS", "--login-options", "AUTH=PLAIN", *login, self.url("pop3s", str(number)))
             self.assertEqual(without_prefix(found), message)
 
     def test_append(self):
@@ -97,9 +95,7 @@ class MsmtpTests(Tools):
                 "tls on\ntls_starttls on\ntls_certcheck off\n"
             )
             settings.chmod(0o600)
-            tool(
-                "msmtp", "-C", str(settings), address("alice"), stdin=MESSAGES["dots"].replace(b"\r\n", b"\n")
-            )
+            tool("msmtp", "-C", str(settings), address("alice"), stdin=MESSAGES["dots"].replace(b"\r\n", b"\n"))
         for body in self.arrived():
             self.assertTrue(body.endswith(MESSAGES["dots"].partition(b"\r\n\r\n")[2]), body)
         self.assertEqual(len(self.arrived()), 3)

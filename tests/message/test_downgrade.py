@@ -61,9 +61,8 @@ def contents(message: bytes) -> list[tuple[str, bytes]]:
     return found
 
 
-MIXED = (
-    crlf(
-        """\
+MIXED = crlf(
+    """\
 From: a@a.test
 MIME-Version: 1.0
 Content-Type: multipart/mixed; boundary="=outer"
@@ -94,10 +93,8 @@ Content-Type: application/octet-stream
 Content-Transfer-Encoding: 8bit
 
 """
-    )
-    + bytes(range(128, 256))
-    + crlf(
-        """
+) + bytes(range(128, 256)) + crlf(
+    """
 --=outer
 Content-Type: message/rfc822
 Content-Transfer-Encoding: 8bit
@@ -107,10 +104,8 @@ Content-Type: text/plain; charset=iso-8859-1
 Content-Transfer-Encoding: 8bit
 
 """
-    )
-    + b"K\xf6ln\r\n"
-    + crlf(
-        """\
+) + b"K\xf6ln\r\n" + crlf(
+    """\
 --=outer
 Content-Type: text/plain
 Content-Transfer-Encoding: base64
@@ -119,7 +114,6 @@ SGVsbG8=
 --=outer--
 Epilog
 """
-    )
 )
 
 
