@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable
 from typing import Any, Generic, Protocol, TypeVar
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 
 
@@ -22,8 +23,8 @@ class Connected(Protocol):
     @property
     def usable(self) -> bool: ...
 
-    def quit(self) -> object:
-        """Say goodbye and close."""
+    def quit(self) -> Deferred[None]:
+        """Say goodbye and close; fires when that is done, and never fails."""
 
 
 K = TypeVar("K", bound=Hashable)
@@ -78,16 +79,16 @@ class Pool(Generic[K, C]):
         """Make room: close what was put in first of this group, if there is something."""
         for connected, (key, _) in self._idle.items():
             if self._group(key) == group:
-                return self._close(connected)
+                self._close(connected)
+                return
 
-    def close(self) -> None:
-        """Close everything."""
-        for connected in list(self._idle):
-            self._close(connected)
+    def close(self) -> list[Deferred[None]]:
+        """Close everything; what `quit` said of each."""
+        return [self._close(connected) for connected in list(self._idle)]
 
-    def _close(self, connected: C) -> None:
+    def _close(self, connected: C) -> Deferred[None]:
         self._remove(connected)
-        connected.quit()
+        return connected.quit()
 
     def _remove(self, connected: C) -> None:
         key, timer = self._idle.pop(connected)

@@ -120,7 +120,7 @@ class _Line:
     def usable(self) -> bool:
         return self.client.usable and self.sent < self.most
 
-    def quit(self) -> object:
+    def quit(self) -> Deferred[None]:
         return self.client.quit()
 
 
@@ -201,12 +201,18 @@ class Relay:
             outcomes.update(zip(indexes, result, strict=True))
         return [outcomes[index] for index in range(len(targets))]
 
-    def stop(self) -> None:
-        """Close all connections; what is being sent has a temporary outcome."""
+    def stop(self) -> Deferred[None]:
+        """
+        Close all connections, and make no new ones; what is being sent has a temporary outcome.
+
+        Returns:
+            fires when goodbye is said to all.
+        """
         self._stopped = True
-        self._pool.close()
+        ending = self._pool.close()
         for client in list(self._busy):
             client.abort()
+        return gatherResults(ending).addCallback(lambda _: None)
 
     # One next hop
 

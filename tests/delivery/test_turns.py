@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -151,6 +151,7 @@ class Thing:
 
     def quit(self):
         self.quitted += 1
+        return succeed(None)
 
 
 class PoolTests(SynchronousTestCase):
