@@ -191,20 +191,18 @@ class Exchangers:
 
 def _interleaved(candidates: Sequence[Candidate]) -> list[Candidate]:
     """
-    Of each host the first address, then of each the second, within each preference.
+    Within each preference two addresses of each host, then the next two of each.
 
-    A host that is down, or a family that does not work from here, then costs one attempt
-    before another is tried.
+    The first two are of both families where a host has them, so whether a host is down or a
+    family does not work from here, others are tried soon.
     """
     ordered: list[Candidate] = []
-    preferences = dict.fromkeys(candidate.preference for candidate in candidates)
-    for preference in preferences:
+    for preference in dict.fromkeys(candidate.preference for candidate in candidates):
         by_host: dict[str, list[Candidate]] = {}
         for candidate in candidates:
             if candidate.preference == preference:
                 by_host.setdefault(candidate.host, []).append(candidate)
         longest = max(map(len, by_host.values()))
-        ordered += chain.from_iterable(
-            [some[index] for some in by_host.values() if index < len(some)] for index in range(longest)
-        )
+        for start in range(0, longest, 2):
+            ordered += chain.from_iterable(some[start : start + 2] for some in by_host.values())
     return ordered

@@ -22,6 +22,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, UNIXClientEndpoint
+from twisted.internet.error import NoRouteError
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -55,7 +56,8 @@ class RelayLimits:
         idle: connections that are kept although there is nothing to send.
         idle_time: seconds that they are kept.
         messages: sent in one connection.
-        tries: addresses that are connected to for one attempt.
+        tries: addresses that are connected to for one attempt, those to which there is no way not
+            counted.
         rest: seconds that an address is left alone that could not be reached.
         longest: seconds that sending one message in one connection may take.
         remembered: addresses of which is remembered how they fared.
@@ -249,12 +251,13 @@ class Relay:
                 continue
             if tries >= self._limits.tries:
                 break
-            tries += 1
             try:
                 terms = await self._terms(job.hop, candidate)
                 return await self._by(job, terms)
             except (TemporaryError, PermanentError) as error:
                 self._tell(job, error, candidate)
+                # That there is no way to a family's addresses from here is found out at once.
+                tries += not isinstance(error.__cause__, NoRouteError)
                 errors.append(type(error)(f"{candidate}: {error.text}", error.reason))
         # What may be otherwise later counts more than a refusal.
         worst = next((error for error in errors if not isinstance(error, PermanentError)), errors[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from twisted.internet.task import deferLater
 from twisted.logger import formatEvent, globalLogPublisher
 from zope.interface.verify import verifyObject
 
@@ -200,17 +201,47 @@ class Hosts(RelayCase):
         self.assertEqual(len(self.network.attempts), 5)
 
     def test_families_in_turn(self):
-        for n in (1, 2):
-            self.network.host(f"mx{n}.example.com", f"198.51.100.{n}", f"2001:db8:1::{n}")
-        self.network.domain(
-            "example.com", (1, "mx1.example.com"), (1, "mx2.example.com"), (9, "mx3.example.com")
-        )
-        self.network.host("mx3.example.com", "198.51.100.3")
+        equal = [(1, f"mx{number}.example.com") for number in range(1, 6)]
+        for _, name in equal:
+            number = name[2]
+            self.network.host(name, f"2001:db8:1::{number}", f"198.51.100.{number}")
+        self.network.domain("example.com", *equal)
         self.fails(HostUnreachable)
         tried = [attempt.address for attempt in self.network.attempts]
-        self.assertEqual({":" in address for address in tried[:2]}, {False})
-        self.assertEqual({":" in address for address in tried[2:4]}, {True})
-        self.assertEqual(tried[4], "198.51.100.3")
+        self.assertEqual([":" in address for address in tried], [True, False, True, False, True])
+
+    def test_no_way_to_a_family(self):
+        """Any number of addresses that cannot be reached from here is no reason to give up."""
+        self.host = self.network.host("old.example", "192.0.2.4")
+        server = self.server("mx.example.com", "198.51.100.1")
+        self.network.resolver.hosts["mx.example.com"] = [
+            *(f"2001:db8:1::{n}" for n in range(1, 9)),
+            "198.51.100.1",
+        ]
+        self.network.domain("example.com", "mx.example.com")
+        self.sent()
+        self.assertEqual(len(server.received), 1)
+
+    def test_five_days(self):
+        """A domain that is away for nearly five days, and somebody who tries every half hour."""
+        mx = self.network.mail_server("mx.example.com", "198.51.100.1")
+        mx.host.down = True
+        self.network.domain("example.com", "mx.example.com")
+        self.host.callLater(4.9 * 86400, setattr, mx.host, "down", False)
+
+        async def patient():
+            attempts = 1
+            while True:
+                try:
+                    return await self.start(), attempts
+                except HostUnreachable:
+                    attempts += 1
+                    await deferLater(self.host, 1800)
+
+        outcomes, attempts = self.network.run(patient(), within=5 * 86400)
+        self.assertIsNone(outcomes[0].error)
+        self.assertEqual(len(mx.messages), 1)
+        self.assertTrue(200 < attempts < 250, attempts)
 
     def test_no_exchanger(self):
         """RFC 5321 §5.1: the domain is its own host."""
