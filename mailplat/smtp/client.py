@@ -234,7 +234,7 @@ class SMTPClient:
         """From the greeting to the end."""
         try:
             await self._open()
-        except BaseException as error:
+        except Exception as error:
             self._ended = True
             self.ready.errback(error)
             if not isinstance(error, MailError):
