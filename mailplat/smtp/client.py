@@ -234,7 +234,7 @@ class SMTPClient:
         """From the greeting to the end."""
         try:
             await self._open()
-        except BaseException as error:
+        except Exception as error:
             self._ended = True
             self.ready.errback(error)
             if not isinstance(error, MailError):
@@ -313,8 +313,10 @@ class SMTPClient:
                 await self._log_in(self._settings.login, extensions)
             self._sending.extensions = extensions
         except Over as over:
-            kind = TLSFailed if self._securing and self.tls is None else HostUnreachable
-            raise kind(over.error.text, reason=over.error.reason) from None
+            if self._securing and self.tls is None:
+                why = over.error.reason or over.error.text
+                raise TLSFailed(f"TLS with {self.host} failed", reason=why) from None
+            raise HostUnreachable(over.error.text, reason=over.error.reason) from None
 
     async def _unwelcome(self, reply: Reply) -> MailError:
         await self._quit()

@@ -101,7 +101,6 @@ class Sending:
                 if unsent and len(pending) == len(recipients):
                     raise HostUnreachable(over.error.text, reason=over.error.reason) from None
                 self._settle(transaction.outcomes, batch, recipients, over.error, over.reply)
-                transaction.again.clear()
             outcomes |= transaction.outcomes
             pending = [index for index in pending if index not in outcomes]
             if self.over:
@@ -218,7 +217,8 @@ class Sending:
         if accepts(reply):
             transaction.accepted.append(index)
         elif reply.enhanced in _TOO_MANY.get(reply.code, ()) and transaction.accepted:
-            transaction.again.append(index)
+            # Without an outcome it is in the next transaction, which has one recipient less at least.
+            return
         elif refuses(reply):
             self._refuse(transaction, [index], reply)
         else:
@@ -360,7 +360,6 @@ class _Transaction:
         sent: the host was sent the whole message.
         refused: there is no transaction, because MAIL was refused.
         accepted: those whose RCPT was accepted, in order.
-        again: those that the host takes in another transaction.
         outcomes: by index, as they become known.
     """
 
@@ -372,5 +371,4 @@ class _Transaction:
         self.sent = False
         self.refused = False
         self.accepted: list[int] = []
-        self.again: list[int] = []
         self.outcomes: dict[int, Outcome] = {}

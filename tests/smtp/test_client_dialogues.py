@@ -39,6 +39,7 @@ class Dialogues(SynchronousTestCase):
         @ failed ERROR REGEX         ... or has failed with this error, with this text
         @ message TEXT               what is sent from here on, with \\r and \\n for line breaks
         @ repeated TEXT COUNT        the message is TEXT, so many times
+        @ on_disk                    ... and is not in memory from here on
         @ envelope KEY=VALUE...      body, returns, envelope_id or utf8, from here on
         @ request TO NOTIFY ORIGINAL what the sender wants to hear about TO; "-" if it did not say
         @ send FROM TO...            a message is handed in; FROM is "-" for the null path
@@ -58,7 +59,12 @@ class Dialogues(SynchronousTestCase):
         connecting: list[Result] = []
         sent: list[Result] = []
         body = unescaped(MESSAGE)
+        hidden = False
         shape = Envelope(None)
+
+        def on_disk() -> None:
+            nonlocal hidden
+            hidden = True
 
         def set_up(*words: str) -> None:
             nonlocal settings
@@ -108,7 +114,7 @@ class Dialogues(SynchronousTestCase):
         def send(sender: str, *recipients: str) -> None:
             to = tuple(map(parse_mailbox, recipients))
             made = replace(shape, sender=None if sender == "-" else parse_mailbox(sender), recipients=to)
-            sent.append(Result(client().send(made, MemoryMessage(body, outline_of(body)), b"", to)))
+            sent.append(Result(client().send(made, MemoryMessage(body, outline_of(body), hidden), b"", to)))
 
         def outcome(to: str, what: str, text: str = ".*") -> None:
             outcomes = sent[-1].success()
@@ -136,6 +142,7 @@ class Dialogues(SynchronousTestCase):
             "connected": lambda: self.assertTrue(client().usable) and None,
             "failed": failed,
             "message": message,
+            "on_disk": on_disk,
             "repeated": repeated,
             "envelope": envelope,
             "request": request,
