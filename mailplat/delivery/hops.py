@@ -198,6 +198,10 @@ class NextHops:
         if mistakes:
             raise ConfigurationError("\n".join(mistakes))
 
+    def __call__(self, sender: Address | None, recipient: Address) -> str:
+        """As `choose`, as text: what `Router` asks for."""
+        return str(self.choose(recipient, sender))
+
     def choose(self, recipient: Address, sender: Address | None) -> NextHop:
         """
         Raises:

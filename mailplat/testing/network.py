@@ -146,6 +146,7 @@ class Network:
     Attributes:
         clock: a `twisted.internet.task.Clock`, shared by all.
         resolver: knows the hosts and what `domain` was told.
+        hosts: by their names.
         attempts: every connection that was tried, in order.
     """
 
@@ -155,16 +156,18 @@ class Network:
         self.latency = latency
         self.resolver = FakeResolver(self.clock)
         self.attempts: list[Attempt] = []
-        self._hosts: dict[str, Host] = {}
+        self.hosts: dict[str, Host] = {}
+        self._by_address: dict[str, Host] = {}
         self._links: list[_Link] = []
 
     def host(self, name: str, *addresses: str) -> Host:
         """A new machine, whose name the DNS knows."""
         host = Host(self, name, addresses)
         for address in host.addresses:
-            if address in self._hosts:
-                raise ValueError(f"{address} is {self._hosts[address].name} already")
-            self._hosts[address] = host
+            if address in self._by_address:
+                raise ValueError(f"{address} is {self._by_address[address].name} already")
+            self._by_address[address] = host
+        self.hosts[name] = host
         self.resolver.hosts[name] = list(host.addresses)
         return host
 
@@ -255,8 +258,9 @@ class Network:
             self.clock.advance(0.0)
         return True
 
-    def _find(self, address: str) -> Host | None:
-        return self._hosts.get(address)
+    def at(self, address: str) -> Host | None:
+        """The host that has this address."""
+        return self._by_address.get(address)
 
 
 class _Link:
@@ -311,6 +315,12 @@ class Host:
         self.name = name
         self.addresses = tuple(str(ip_address(address)) for address in addresses)
         self.down = False
+
+    def close(self, port: int) -> None:
+        """Listen on this port no more: connections are refused from now on."""
+        for key, listening in list(self._listening.items()):
+            if key[1] == port:
+                listening.stopListening()
 
     # IReactorTime
 
@@ -465,7 +475,7 @@ class _Connector:
     def _arrive(self) -> None:
         network, host = self._host._network, self._host
         local = not self._port or self._address in _LOOPBACK
-        there = host if local else network._find(self._address)
+        there = host if local else network.at(self._address)
         source = host._source(self._address, self._wanted) if self._port else ""
         if source is None:
             return self._fail(NoRouteError())

@@ -90,7 +90,7 @@ class ScriptedServer(ServerFactory):
     Args:
         script: see `Script`; it can be changed at any time.
         hostname: how it calls itself.
-        clock: what `Slow` waits for.
+        clock: what `Slow` waits for; needed for nothing else.
         extensions: lines of the answer to EHLO and LHLO.
         tls: a context factory for STARTTLS; True for one made now.
         lmtp: speak LMTP: one reply for each recipient at the end of a message.

@@ -102,7 +102,10 @@ class Text(SynchronousTestCase):
 
 class Choosing(SynchronousTestCase):
     def choose(self, hops, recipient, sender=""):
-        return str(hops.choose(address(recipient), address(sender) if sender else None))
+        sender = address(sender) if sender else None
+        hop = hops.choose(address(recipient), sender)
+        self.assertEqual(hops(sender, address(recipient)), str(hop))
+        return str(hop)
 
     def test_directly(self):
         hops = NextHops()

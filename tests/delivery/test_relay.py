@@ -158,9 +158,9 @@ class Hosts(RelayCase):
             self.setUp()
             one, two = self.two()
             if fault == "down":
-                self.network._find("198.51.100.1").down = True
+                self.network.hosts["mx1.example.com"].down = True
             elif fault == "refused":
-                self.network._find("198.51.100.1")._listening.clear()
+                self.network.hosts["mx1.example.com"].close(25)
             else:
                 one.script["CONNECT"] = fault
             self.sent()
