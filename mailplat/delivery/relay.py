@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from typing import Any
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, UNIXClientEndpoint
 from twisted.internet.error import NoRouteError
 from twisted.internet.interfaces import IStreamClientEndpoint
@@ -76,7 +76,7 @@ class RelayLimits:
 
 
 #: A host's address and port.
-_Place = tuple[str, int]
+_At = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +91,15 @@ class _Terms:
     login: str
 
     @property
-    def place(self) -> _Place:
+    def at(self) -> _At:
         return self.address, self.port
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """A message on its way to one next hop."""
+    """A message on its way to one place."""
 
-    hop: NextHop
+    place: str
     envelope: Envelope
     message: ISpooledMessage
     prefix: bytes
@@ -170,14 +170,13 @@ class Relay:
             raise ValueError("two addresses of one family to connect from")
         self._limits = limits = limits or RelayLimits()
         self._client_limits = client_limits or ClientLimits()
-        self._pace: Pace[_Place] = Pace(reactor, limits.per_host, limits.rest, limits.remembered)
-        self._hops: Turns[NextHop] = Turns(lambda hop: limits.per_hop)
-        self._hosts: Turns[_Place] = Turns(self._pace.allowed)
-        self._all: Turns[NextHop] = Turns(lambda hop: limits.connections, limits.connections)
-        self._pool: Pool[_Terms, _Line] = Pool(
-            reactor, limits.idle_time, limits.idle, lambda terms: terms.place
-        )
+        self._pace: Pace[_At] = Pace(reactor, limits.per_host, limits.rest, limits.remembered)
+        self._hops: Turns[str] = Turns(lambda place: limits.per_hop)
+        self._hosts: Turns[_At] = Turns(self._pace.allowed)
+        self._all: Turns[str] = Turns(lambda place: limits.connections, limits.connections)
+        self._pool: Pool[_Terms, _Line] = Pool(reactor, limits.idle_time, limits.idle, lambda terms: terms.at)
         self._busy: set[SMTPClient] = set()
+        self._dialing: set[Deferred[SMTPClient]] = set()
         self._stopped = False
         self._log = Logger()
 
@@ -192,7 +191,7 @@ class Relay:
         for index, target in enumerate(targets):
             by_place[target.place].append(index)
         jobs = [
-            _Job(_hop(place), envelope, message, prefix, tuple(targets[index].address for index in indexes))
+            _Job(place, envelope, message, prefix, tuple(targets[index].address for index in indexes))
             for place, indexes in by_place.items()
         ]
         if len(jobs) == 1:
@@ -203,6 +202,10 @@ class Relay:
             outcomes.update(zip(indexes, result, strict=True))
         return [outcomes[index] for index in range(len(targets))]
 
+    def start(self) -> None:
+        """Make connections again, after a `stop`."""
+        self._stopped = False
+
     def stop(self) -> Deferred[None]:
         """
         Close all connections, and make no new ones; what is being sent has a temporary outcome.
@@ -212,6 +215,8 @@ class Relay:
         """
         self._stopped = True
         ending = self._pool.close()
+        for dialing in list(self._dialing):
+            dialing.cancel()
         for client in list(self._busy):
             client.abort()
         return gatherResults(ending).addCallback(lambda _: None)
@@ -229,30 +234,30 @@ class Relay:
         Raises:
             MailError: for all recipients; nobody was spoken to about the message.
         """
-        hop = job.hop
-        await self._hops.enter(hop)
+        await self._hops.enter(job.place)
         try:
             try:
+                hop = _hop(job.place)
                 candidates = await self._exchangers.candidates(hop)
             except MailError as error:
                 self._tell(job, error)
                 raise
-            return await self._try(job, candidates)
+            return await self._try(job, hop, candidates)
         finally:
-            self._hops.leave(hop)
+            self._hops.leave(job.place)
 
-    async def _try(self, job: _Job, candidates: Sequence[Candidate]) -> Sequence[Outcome]:
+    async def _try(self, job: _Job, hop: NextHop, candidates: Sequence[Candidate]) -> Sequence[Outcome]:
         errors: list[MailError] = []
         tries = 0
         for candidate in sorted(candidates, key=self._eagerness):
-            place = candidate.address, candidate.port
-            if reason := self._pace.resting(place):
+            at = candidate.address, candidate.port
+            if reason := self._pace.resting(at):
                 errors.append(HostUnreachable(reason))
                 continue
             if tries >= self._limits.tries:
                 break
             try:
-                terms = await self._terms(job.hop, candidate)
+                terms = await self._terms(hop, candidate)
                 return await self._by(job, terms)
             except (TemporaryError, PermanentError) as error:
                 self._tell(job, error, candidate)
@@ -294,36 +299,38 @@ class Relay:
         Raises:
             HostUnreachable, PermanentError: there is no connection to this host.
         """
-        place = terms.place
+        at = terms.at
         while True:
-            await self._hosts.enter(place)
+            await self._hosts.enter(at)
             try:
-                if reason := self._pace.resting(place):
+                if reason := self._pace.resting(at):
                     raise HostUnreachable(reason)
                 return await self._in_turn(job, terms)
             except _HasEnough:
                 # One of those that are there will be free.
                 continue
             finally:
-                self._hosts.leave(place)
+                self._hosts.leave(at)
 
     async def _in_turn(self, job: _Job, terms: _Terms) -> Sequence[Outcome]:
-        place = terms.place
-        await self._all.enter(job.hop)
+        at = terms.at
+        await self._all.enter(job.place)
         try:
             return await self._send(job, terms)
         except TLSFailed:
             # What is wrong for this message may be right for others.
             raise
         except HostUnreachable as error:
-            others = self._hosts.taken(place) - 1
-            if others and not self._stopped:
-                self._pace.limit(place, others)
+            if self._stopped:
+                raise
+            others = self._hosts.taken(at) - 1
+            if others:
+                self._pace.limit(at, others)
                 raise _HasEnough from None
-            self._pace.failed(place, f"{terms.host} could not be reached lately: {error.text}")
+            self._pace.failed(at, f"{terms.host} could not be reached lately: {error.text}")
             raise
         finally:
-            self._all.leave(job.hop)
+            self._all.leave(job.place)
 
     async def _send(self, job: _Job, terms: _Terms) -> Sequence[Outcome]:
         line = self._pool.take(terms)
@@ -333,9 +340,9 @@ class Relay:
             except HostUnreachable:
                 # It had ended while nobody looked.
                 line = self._pool.take(terms)
-        if self._hosts.taken(terms.place) + self._pool.count(terms.place) > self._pace.allowed(terms.place):
+        if self._hosts.taken(terms.at) + self._pool.count(terms.at) > self._pace.allowed(terms.at):
             # Kept under other terms.
-            self._pool.close_one(terms.place)
+            self._pool.close_one(terms.at)
         return await self._say(job, terms, _Line(await self._connect(terms), most=self._limits.messages))
 
     async def _say(self, job: _Job, terms: _Terms, line: _Line) -> Sequence[Outcome]:
@@ -357,15 +364,13 @@ class Relay:
         if all(isinstance(error, TemporaryError) for error in errors) or any(
             isinstance(error, HostUnreachable) for error in errors
         ):
-            self._pace.pushed_back(terms.place)
-        elif self._pace.went_well(terms.place):
+            self._pace.pushed_back(terms.at)
+        elif self._pace.went_well(terms.at):
             self._hosts.look()
         self._pool.put(terms, line)
         return outcomes
 
     async def _connect(self, terms: _Terms) -> SMTPClient:
-        if self._stopped:
-            raise HostUnreachable("We are shutting down")
         settings = ClientSettings(
             hello=self._hostname,
             lmtp=terms.protocol == "lmtp",
@@ -392,7 +397,20 @@ class Relay:
             )
 
     async def _dial(self, terms: _Terms, settings: ClientSettings) -> SMTPClient:
-        return await connect(self._endpoint(terms), terms.host, settings, self._reactor, self._trust)
+        if self._stopped:
+            raise HostUnreachable("We are shutting down")
+        dialing = Deferred.fromCoroutine(
+            connect(self._endpoint(terms), terms.host, settings, self._reactor, self._trust)
+        )
+        self._dialing.add(dialing)
+        try:
+            return await dialing
+        except CancelledError:
+            if self._stopped:
+                raise HostUnreachable("We are shutting down") from None
+            raise
+        finally:
+            self._dialing.discard(dialing)
 
     def _endpoint(self, terms: _Terms) -> IStreamClientEndpoint:
         timeout = self._client_limits.connect_timeout
@@ -412,7 +430,7 @@ class Relay:
             "relay: {sender} to {recipients} by {hop}, {host}: {result}: {error}",
             sender=str(job.envelope.sender or "<>"),
             recipients=list(map(str, job.recipients)),
-            hop=str(job.hop),
+            hop=job.place,
             host=str(candidate) if candidate is not None else "no host",
             result="refused" if isinstance(error, PermanentError) else "deferred",
             error=str(error),
@@ -435,7 +453,7 @@ class Relay:
                 "TLS {tls} ({required} by {policy}): {result}: {reply}",
                 sender=str(job.envelope.sender or "<>"),
                 recipients=recipients,
-                hop=str(job.hop),
+                hop=job.place,
                 host=terms.host,
                 address=terms.address,
                 port=terms.port,

@@ -408,15 +408,37 @@ class Connections(RelayCase):
         self.assertEqual(self.mx.most_open, 8)
 
     def test_stop(self):
-        self.sent()
-        self.mx.script["MAIL"] = HANG
+        for point in ("CONNECT", "MAIL"):
+            self.sent()
+            self.network.advance(60)
+            self.sent(place="smtp:mx.example.com;tls=none")
+            self.mx.script[point] = HANG
+            sending = self.start()
+            self.network.advance(1)
+            self.relay.stop()
+            self.network.advance(1)
+            self.failureResultOf(sending).trap(TemporaryError, HostUnreachable)
+            self.assertEqual(self.network.connections, 0)
+            self.assertEqual(self.host.getDelayedCalls(), [])
+            self.fails(HostUnreachable)
+            self.mx.script.clear()
+            self.relay.start()
+
+    def test_stop_while_connecting(self):
+        self.network.hosts["mx.example.com"].down = True
         sending = self.start()
         self.network.advance(1)
         self.relay.stop()
-        self.network.advance(1)
         self.failureResultOf(sending, HostUnreachable)
-        self.assertEqual(self.network.connections, 0)
+        self.network.advance(1)
         self.assertEqual(self.host.getDelayedCalls(), [])
+
+    def test_stopped_at_once(self):
+        stopped = []
+        self.sent()
+        self.relay.stop().addCallback(stopped.append)
+        self.network.advance(1)
+        self.assertEqual((stopped, self.network.connections), ([None], 0))
 
 
 class Logging(RelayCase):
