@@ -88,8 +88,8 @@ class DNSResolver:
         reactor: provides IReactorUDP, IReactorTCP and IReactorTime.
         servers: (address, port) of the servers to ask, in this order; None for those of
             `resolv_conf`, which is read again when it changes.
-        resolv_conf: a file as resolv.conf(5); its search list is not used, and without a
-            server in it 127.0.0.1 is asked, as the system does.
+        resolv_conf: a file as resolv.conf(5); its search list and its options are not used, and
+            without a server in it 127.0.0.1 is asked, as the system does.
         hosts: a file as hosts(5), which goes before the DNS for addresses; "" for none.
         families: "ipv6" and "ipv4", or one of them: what to ask for, and what to try first.
 

@@ -23,7 +23,7 @@ from random import Random
 from twisted.internet.defer import Deferred, gatherResults
 
 from mailplat.delivery.hops import NextHop
-from mailplat.errors import MailError, NoMailThere, NoSuchDomain, NotResolved
+from mailplat.errors import HostUnreachable, MailError, NoMailThere, NoSuchDomain, NotResolved
 from mailplat.interfaces import IResolver
 
 #: Where no public host is (RFC 6890): this machine and network, private and link-local ones,
@@ -109,15 +109,19 @@ class Exchangers:
         Raises:
             NoSuchDomain, NoMailThere: never any.
             NotResolved: the DNS did not say.
+            HostUnreachable: what somebody configured is not there; that is no reason to give
+                mail up, which waits until the setting is mended.
         """
         if hop.protocol == "mx":
             return await self._of_domain(hop.host) if not hop.literal else self._of_literal(hop)
         if hop.is_unix or hop.literal:
             return [Candidate(hop.host, hop.host, hop.port)]
-        addresses = await self._resolver.addresses(hop.host)
-        if not addresses:
-            raise NoMailThere(f"{hop.host} has no address")
-        return [Candidate(hop.host, address, hop.port) for address in addresses]
+        answer = await self._look_up(hop.host)
+        if isinstance(answer, NotResolved):
+            raise answer
+        if isinstance(answer, NoSuchDomain) or not answer:
+            raise HostUnreachable(f"{hop.host} has no address")
+        return [Candidate(hop.host, address, hop.port) for address in answer]
 
     def _of_literal(self, hop: NextHop) -> Sequence[Candidate]:
         address = hop.literal
@@ -137,6 +141,9 @@ class Exchangers:
         exchangers = exchangers or [(0, domain)]
         self._random.shuffle(exchangers)
         exchangers.sort(key=lambda pair: pair[0])
+        # Of a host that is named twice the better counts.
+        best = {host: preference for preference, host in reversed(exchangers)}
+        exchangers = [pair for pair in dict.fromkeys(exchangers) if best[pair[1]] == pair[0]]
         found, ours, errors = await self._addresses_of(exchangers[: self._most])
         # RFC 5321 §5.1: those that are no better than we are would send it to us.
         usable = [candidate for candidate in found if ours is None or candidate.preference < ours]

@@ -35,7 +35,7 @@ from mailplat.delivery.turns import Turns
 from mailplat.errors import (
     HostUnreachable,
     MailError,
-    NoMailThere,
+    NoSuchDomain,
     PermanentError,
     TemporaryError,
     TLSFailed,
@@ -466,10 +466,17 @@ class Relay:
 
 
 def _hop(place: str) -> NextHop:
+    """
+    Raises:
+        NoSuchDomain: it is a domain that cannot be.
+        HostUnreachable: it is somebody's setting; the mail waits until it is mended.
+    """
     try:
         return NextHop.parse(place)
     except ValueError:
-        raise NoMailThere(reason=f"{place!r} is no next hop") from None
+        if ":" in place or ";" in place:
+            raise HostUnreachable(f"{place} is no next hop") from None
+        raise NoSuchDomain() from None
 
 
 def _is_loopback(address: str) -> bool:

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mailplat.delivery.exchangers import Candidate, Exchangers
 from mailplat.delivery.hops import NextHop
-from mailplat.errors import NoMailThere
+from mailplat.errors import HostUnreachable, NotResolved
 from mailplat.testing.network import FakeResolver
 from tests.delivery.house import now
 
@@ -52,7 +52,15 @@ class ExchangersTests(SynchronousTestCase):
         self.assertEqual(self.candidates("lmtp:127.0.0.1"), [Candidate("127.0.0.1", "127.0.0.1", 24)])
         self.assertEqual(self.candidates("lmtp:unix:/run/x"), [Candidate("/run/x", "/run/x", 0)])
         self.resolver.hosts["gateway.example"] = []
-        self.assertRaises(NoMailThere, self.candidates, "smtp:gateway.example")
+        self.assertRaises(HostUnreachable, self.candidates, "smtp:gateway.example")
+        self.assertRaises(HostUnreachable, self.candidates, "smtp:mistyped.example")
+        self.resolver.failures["gateway.example"] = NotResolved()
+        self.assertRaises(NotResolved, self.candidates, "smtp:gateway.example")
+
+    def test_named_twice(self):
+        self.resolver.exchangers["example.com"] = [(20, "a.example"), (10, "a.example"), (10, "a.example")]
+        self.resolver.hosts["a.example"] = ["192.0.2.1"]
+        self.assertEqual(self.candidates("example.com"), [Candidate("a.example", "192.0.2.1", 25, 10)])
 
     def test_text(self):
         for candidate, text in (

@@ -64,7 +64,8 @@ class Delivering(RelayCase):
         self.assertEqual([str(o.recipient)[0] for o in outcomes], ["a", "b", "c", "d"])
 
     def test_a_place_that_is_none(self):
-        self.fails(NoMailThere, place="smtp:")
+        self.fails(HostUnreachable, place="smtp:")
+        self.fails(NoSuchDomain, place="a..b")
 
     def test_configured_hops(self):
         server = self.server("gateway.example", "198.51.100.5", port=2525)

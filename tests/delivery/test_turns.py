@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -90,6 +92,27 @@ class TurnsTests(SynchronousTestCase):
             turns.enter("a").addCallback(begin)
         turns.leave("a")
         self.assertEqual(len(ended), 10_000)
+
+    @given(st.integers(1, 4), st.integers(1, 9), st.lists(st.sampled_from("abcd+"), max_size=60))
+    def test_whatever_comes(self, each, most, steps):
+        """No bound is passed, nobody is forgotten, and nothing is left in the end."""
+        turns, running, begun = Turns(lambda key: each, most), [], []
+
+        def begin(_, key):
+            running.append(key)
+            begun.append(key)
+            self.assertLessEqual(len(running), most)
+            self.assertLessEqual(running.count(key), each)
+
+        for step in steps:
+            if step != "+":
+                turns.enter(step).addCallback(begin, step)
+            elif running:
+                turns.leave(running.pop(0))
+        while running:
+            turns.leave(running.pop())
+        self.assertEqual(sorted(begun), sorted(step for step in steps if step != "+"))
+        self.assertEqual((turns._total, dict(turns._taken), turns._waiting), (0, {}, {}))
 
     def test_given_up(self):
         turns = Turns(lambda key: 1)
