@@ -17,7 +17,7 @@ def add_words(commands: Any) -> None:
         "plugins",
         allow_abbrev=False,
         help="list the stores, delivery agents and checkers that are installed",
-        description="List what can be named by --store, --auth and [agents].  Exit status 1: one is unusable.",
+        description="List what --store, --auth and [agents] can name.  Exit status 1: one is unusable.",
     )
     parser.set_defaults(run=_plugins)
 

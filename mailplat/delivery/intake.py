@@ -190,7 +190,7 @@ class Receiver:
         peer = self._peer
         protocol = compose.protocol_name(
             peer.service,
-            extended=True,
+            extended=peer.extended,
             tls=peer.tls is not None,
             authenticated=self.authenticated,
             utf8=envelope.utf8,

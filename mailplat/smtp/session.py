@@ -53,7 +53,7 @@ from mailplat.smtp.grammar import (
     reply,
 )
 from mailplat.smtp.parameters import DeclaredTooLarge, Offered, UnknownParameter, requested, stated
-from mailplat.values import NO_REQUEST, Envelope, Outcome
+from mailplat.values import NO_REQUEST, Envelope, Outcome, Peer
 from mailplat.wire import Engine, Stopping, TimedOut, Wire, WireError
 
 #: What a peer may say on a submission port before it has logged in (RFC 4954 §4).
@@ -117,6 +117,7 @@ class SMTPSession:
         self._submission = self._service == "submission"
 
         self._hello = ""
+        self._extended = True  # it was EHLO or LHLO, not HELO
         self._receiver: Any = None  # an IMailReceiver
         self._logout: Callable[[], None] | None = None
         self._authenticated = False
@@ -136,6 +137,7 @@ class SMTPSession:
     async def run(self) -> None:
         """From the greeting to the end; `PeerGone` passes."""
         wire, timeout = self._wire, self._limits.command_timeout
+        wire.phase(self._limits.before_login if self._submission else self._limits.idle_time)
         protocol = "LMTP" if self._lmtp else "ESMTP"
         wire.write(f"220 {self._hostname} {protocol}\r\n".encode("ascii"))
         try:
@@ -213,15 +215,15 @@ class SMTPSession:
         self._wire.write(bytes(Reply(250, (self._hostname, *self._capabilities()))))
 
     async def _helo(self, argument: str) -> None:
-        self._greeted(argument)
+        self._greeted(argument, extended=False)
         self._wire.write(f"250 {self._hostname}\r\n".encode("ascii"))
 
-    def _greeted(self, argument: str) -> None:
+    def _greeted(self, argument: str, extended: bool = True) -> None:
         hello = parse_hello(argument)
         # RFC 5321 §4.1.4: EHLO in a session is RSET as well.
         self._reset()
-        if hello != self._hello:
-            self._hello = hello
+        if (hello, extended) != (self._hello, self._extended):
+            self._hello, self._extended = hello, extended
             if not self._authenticated:
                 self._leave()
 
@@ -254,9 +256,12 @@ class SMTPSession:
 
     # The avatar
 
+    def _peer(self) -> Peer:
+        return replace(self._wire.peer, hello=self._hello, extended=self._extended)
+
     async def _enter(self) -> None:
         """Get the receiver of an anonymous peer."""
-        peer = replace(self._wire.peer, hello=self._hello)
+        peer = self._peer()
         try:
             entered = await login.anonymously(self._portal, peer, IMailReceiver)
         except LoginFailed:
@@ -365,6 +370,7 @@ class SMTPSession:
             # RFC 5321 §4.1.1.4 and, as a duty, RFC 2033 §4.2
             self._refuse(say.NEED_RECIPIENT)
         else:
+            self._content_begins()
             self._engine.begin_data()
             self._wire.write(say.START_DATA)
             fault = await self._content()
@@ -379,7 +385,10 @@ class SMTPSession:
         if not envelope.recipients:
             await self._skip_chunk(size, say.NEED_RECIPIENT)
             return
-        self._chunked = True
+        if not self._chunked:
+            # One phase for all chunks: that another one begins gives nobody more time.
+            self._chunked = True
+            self._content_begins()
         self._engine.begin_chunk(size, last)
         fault = await self._content()
         if last:
@@ -409,6 +418,9 @@ class SMTPSession:
             pass
         self._refuse(text)
 
+    def _content_begins(self) -> None:
+        self._wire.phase(self._limits.data_timeout, self._limits.data_rate)
+
     async def _content(self) -> Fault | None:
         """Spool what the engine gives until its end."""
         wire, engine, timeout = self._wire, self._engine, self._limits.data_timeout
@@ -437,6 +449,7 @@ class SMTPSession:
     async def _complete(self, envelope: Envelope, fault: Fault | None) -> None:
         """The content is whole: hand it over and say what became of it."""
         self._messages += 1
+        self._wire.phase(self._limits.idle_time)
         error = self._failure(fault)
         outcomes: Sequence[Outcome] | None = None
         if error is None:
@@ -561,7 +574,7 @@ class SMTPSession:
         if not 1 <= len(words) <= 2:
             raise Malformed("Syntax: AUTH mechanism [initial-response]")
         asking = _Asking(self._wire, self._engine, self._limits.login_timeout)
-        peer = replace(self._wire.peer, hello=self._hello)
+        peer = self._peer()
         try:
             initial = _decoded_initial(words[1]) if len(words) == 2 else None
             entered = await login.with_sasl(
@@ -582,6 +595,7 @@ class SMTPSession:
         self._receiver, self._logout = entered.avatar, entered.logout
         self._authenticated = True
         self._failed_logins = 0
+        self._wire.phase(self._limits.idle_time)
         self._wire.write(say.LOGGED_IN)
 
 

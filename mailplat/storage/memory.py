@@ -12,6 +12,7 @@ there are changed and the others have vanished.
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -448,14 +449,15 @@ class MemoryStore:
     See `IMailStore`.
 
     Args:
-        uid_validity: the first mailbox's.  As mail is gone with the process, a server
-            passes something greater at each start, such as the time: a client must not
-            take the next process's messages for those it remembers.
+        clock: seconds since 1970; a new mailbox's UIDVALIDITY is this or, if that was given
+            already, the next number.  Mail is gone with the process, and a client must not
+            take the next one's messages for those it remembers.
     """
 
-    def __init__(self, uid_validity: int = 1) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self.queue = MemoryQueue()
-        self._next_uid_validity = uid_validity
+        self._clock = clock
+        self._uid_validity = 0
         self._accounts: dict[str, MemoryAccount] = {}
 
     async def start(self) -> None:
@@ -513,9 +515,8 @@ class MemoryStore:
 
     def next_uid_validity(self) -> int:
         """One that no mailbox of this store had."""
-        uid_validity = self._next_uid_validity
-        self._next_uid_validity += 1
-        return uid_validity
+        self._uid_validity = max(self._uid_validity + 1, int(self._clock()))
+        return self._uid_validity
 
     def _find(self, name: str) -> MemoryAccount:
         if (account := self._accounts.get(name)) is None:

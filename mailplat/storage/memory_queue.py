@@ -15,6 +15,7 @@ from zope.interface import implementer
 
 from mailplat.errors import NoSuchMessage
 from mailplat.interfaces import IQueueStore, NewItem
+from mailplat.storage.queue_rules import merged, stated
 from mailplat.storage.spool import InMemory, whole
 from mailplat.values import NEVER, Envelope, QueuedRecipient, QueueItem, QueueStatus, Settled
 
@@ -196,29 +197,10 @@ class MemoryQueue:
             if not waiting.recipients:
                 del self._items[change.item]
         else:
-            new = replace(change.recipient, number=change.number)
-            if taken is not None and (taken.target, taken.due, taken.notice) != (
-                old.target,
-                old.due,
-                old.notice,
-            ):
-                # An operator decided otherwise while the attempt was under way.
-                new = replace(new, target=old.target, due=old.due, notice=old.notice)
-            waiting.recipients[change.number] = new
+            waiting.recipients[change.number] = merged(change.recipient, old, taken)
         return True
 
     def _find(self, item: int) -> _Waiting:
         if (waiting := self._items.get(item)) is None:
             raise NoSuchMessage()
         return waiting
-
-
-def stated(envelope: Envelope) -> Envelope:
-    """As much of an envelope as a queue keeps; see `QueueItem.envelope`."""
-    return Envelope(
-        envelope.sender,
-        body=envelope.body,
-        utf8=envelope.utf8,
-        returns=envelope.returns,
-        envelope_id=envelope.envelope_id,
-    )

@@ -7,6 +7,7 @@ import mailbox
 import os
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -40,8 +41,9 @@ class AgentTestCase(TestCase):
         from twisted.internet import reactor
 
         self.reactor = reactor
-        self.directory = Path(self.mktemp())
-        self.directory.mkdir()
+        scratch = TemporaryDirectory()
+        self.addCleanup(scratch.cleanup)
+        self.directory = Path(scratch.name)
 
     async def error(self, agent, body=BODY, envelope=SENDER, to="bob@example.test"):
         (outcome,) = await agent.deliver(envelope, Spooled(body), TRACE, targets(to))
