@@ -430,6 +430,18 @@ class IMailReceiver(Interface):
         """
 
 
+class IVerifiesAddresses(Interface):
+    """A receiver whose peer may ask who is here (VRFY, RFC 5321 §3.5)."""
+
+    def verify(address: Address) -> Awaitable[bool]:
+        """
+        Whether mail for this address would be delivered; False if that cannot be said.
+
+        Raises:
+            NoSuchRecipient: it would not.
+        """
+
+
 class IMaildrop(Interface):
     """The avatar of POP3: a snapshot of INBOX, held exclusively until released."""
 
@@ -587,6 +599,7 @@ class IQueueStore(Interface):
         The next hops for which something waits: (agent, place, earliest due), soonest first.
 
         What is taken counts with its old time until it is settled.  Held recipients do not count.
+        A next hop at rest has at least the time that `rest` gave it.
 
         Args:
             most: how many at the most.
@@ -595,14 +608,24 @@ class IQueueStore(Interface):
 
     def take(agent: str, place: str, before: int, most: int) -> Awaitable[Sequence[QueueItem]]:
         """
-        Items that are due for this next hop at `before`, soonest first, each with those of its
-        recipients that are; they are taken from now on.
+        Items that are due for this next hop at `before` or sooner, soonest first, each with those
+        of its recipients that are; they are taken from now on.  Nothing of a next hop at rest.
+
+        Args:
+            most: items, at the most.
+        """
+
+    def rest(agent: str, place: str, until: int) -> Awaitable[None]:
+        """
+        Leave a next hop alone until then, whatever waits for it; 0 ends that.
+
+        It need not survive a crash.
         """
 
     def take_overdue(before: int, most: int) -> Awaitable[Sequence[QueueItem]]:
         """
-        Items whose sender is to be told at `before`, soonest first, each with the recipients that
-        it is about; they are taken from now on.
+        Items whose sender is to be told at `before` or sooner, soonest first, each with the
+        recipients that it is about; they are taken from now on.
         """
 
     def give_back(item: int, numbers: Collection[int]) -> None:
@@ -621,10 +644,11 @@ class IQueueStore(Interface):
         Write down what attempts came to, and add items (reports about them), in one commit.
 
         An item whose recipients are all done with is removed.  The recipients are not taken any
-        more, even if this raises.
+        more.  Where `change` gave a taken recipient another target, due or notice meanwhile, these
+        three stay as they were decided; the rest is as `results` says.
 
         Raises:
-            StorageFull: nothing was changed.
+            StorageFull: nothing was changed, and they are still taken.
         """
 
     def status() -> Awaitable[QueueStatus]:
@@ -651,7 +675,8 @@ class IQueueStore(Interface):
 
     def watch(hint: Callable[[], None]) -> Callable[[], None]:
         """
-        Have `hint()` called, in the reactor thread, when something may have become due sooner.
+        Have `hint()` called, in the reactor thread, when something may have become due sooner: when
+        items were added or changed, by whatever process.  What `settle` itself puts off is not told.
 
         As in `IMailbox.watch`, it may be lost, repeated or late.
 
@@ -703,7 +728,6 @@ class ITLSPolicy(Interface):
         """
 
 
-# Logging in
 # Logging in
 
 

@@ -512,6 +512,7 @@ class Peer:
         port: 0 for a UNIX socket.
         tls: None in clear.
         hello: the name given in EHLO, HELO or LHLO; empty elsewhere.
+        extended: it was not HELO, which is SMTP without extensions.
         connection: an identifier for logs, unique in this process.
     """
 
@@ -520,6 +521,7 @@ class Peer:
     port: int
     tls: TLSInfo | None = None
     hello: str = ""
+    extended: bool = True
     connection: str = ""
 
     @property

@@ -117,6 +117,7 @@ class IMAPSession(MailboxCommands, MessageCommands):
     async def run(self) -> None:
         """The session; `PeerGone` passes."""
         wire = self._wire
+        wire.phase(self._limits.before_login)
         wire.write(responses.tagged(b"*", b"OK", "mailplat ready", self._capability_code()))
         try:
             while self._engine.state is not State.LOGOUT:
@@ -271,6 +272,7 @@ class IMAPSession(MailboxCommands, MessageCommands):
             self._failed_logins += 1
             raise
         self._account, self._logout = entered.avatar, entered.logout
+        self._wire.phase(None)
         self._engine.state = State.AUTHENTICATED
         return "Logged in", self._capability_code()
 

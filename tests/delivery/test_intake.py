@@ -18,7 +18,6 @@ from mailplat.errors import (
     RelayDenied,
     SenderRefused,
     StorageFull,
-    TemporaryError,
 )
 from mailplat.interfaces import IMailReceiver
 from mailplat.values import Envelope, Outcome, Peer, TLSInfo
@@ -243,7 +242,7 @@ class SubmissionTests(IntakeTestCase):
 
     def test_without_a_queue_nothing_leaves(self):
         self.assertRaises(
-            TemporaryError, now, self.receiver().recipient(Envelope(None), address("x@elsewhere.test"))
+            RelayDenied, now, self.receiver().recipient(Envelope(None), address("x@elsewhere.test"))
         )
 
     def test_limit_message_size(self):
