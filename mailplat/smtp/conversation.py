@@ -75,8 +75,7 @@ class Conversation:
             raise Over(TemporaryError(f"{self.host} {event.value}"))
         reply: Reply = event
         if reply.code == 421:
-            text = text_of(reply)
-            raise Over(HostUnreachable(text), text)
+            raise Over(_told(HostUnreachable, reply), text_of(reply))
         return reply
 
     async def drained(self) -> None:
@@ -121,6 +120,12 @@ def refuses(reply: Reply) -> bool:
 
 
 def refusal(reply: Reply) -> MailError:
-    """The error that a 4yz or 5yz reply tells of, in the host's words."""
-    text = text_of(reply)
-    return PermanentError(text) if reply.code >= 500 else TemporaryError(text)
+    """The error that a 4yz or 5yz reply tells of, in the host's words and with its status."""
+    return _told(PermanentError if reply.code >= 500 else TemporaryError, reply)
+
+
+def _told(kind: type[MailError], reply: Reply) -> MailError:
+    error = kind(text_of(reply))
+    if reply.enhanced:
+        error.status = reply.enhanced
+    return error

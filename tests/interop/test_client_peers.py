@@ -245,7 +245,7 @@ class AiosmtpdTests(Peers):
         def authenticate(server: Any, session: Any, envelope: Any, mechanism: str, data: Any) -> Any:
             return AuthResult(success=(data.login, data.password) == (b"alice", b"secret"), handled=False)
 
-        handler = self.serve(authenticator=authenticate, auth_require_tls=False, auth_required=True)
+        handler = self.serve(authenticator=authenticate, auth_require_tls=False)
         for mechanism in ("PLAIN", "LOGIN"):
             client = await self.connect(handler.port, login=Login("alice", "secret"))
             self.assertIn(mechanism, client.extensions.mechanisms)

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from mailplat.errors import PermanentError, TemporaryError
 from mailplat.smtp.client_engine import Broken, ClientLimits, ReplyEngine
-from mailplat.smtp.conversation import MOST_TEXT, text_of
+from mailplat.smtp.conversation import MOST_TEXT, refusal, text_of
 from mailplat.smtp.extensions import Extensions
 from mailplat.smtp.grammar import Reply
 from mailplat.wire import Need
@@ -126,6 +127,16 @@ class Words(SynchronousTestCase):
         ):
             self.assertEqual(text_of(reply), text)
         self.assertEqual(len(text_of(Reply(550, ("x" * 4000,)))), MOST_TEXT)
+
+    def test_refusals(self) -> None:
+        """An error has the host's words, and its status where it gave one (RFC 3463)."""
+        for reply, kind, status in (
+            (Reply(550, ("no",), "5.1.1"), PermanentError, "5.1.1"),
+            (Reply(550, ("no",)), PermanentError, PermanentError.status),
+            (Reply(450, ("no",), "4.2.1"), TemporaryError, "4.2.1"),
+        ):
+            error = refusal(reply)
+            self.assertEqual((type(error), error.status, error.text), (kind, status, text_of(reply)))
 
     def test_extensions(self) -> None:
         nothing = Extensions()
