@@ -29,7 +29,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from mailplat.errors import Expired, HostUnreachable, MailError, NoSuchMessage, PermanentError, TemporaryError
+from mailplat.errors import Expired, HostUnreachable, MailError, NoSuchMessage, TemporaryError
 from mailplat.interfaces import IDeliveryAgent, IQueueStore, ISpooledMessage, NewItem
 from mailplat.values import (
     NO_REQUESTS,
@@ -104,21 +104,26 @@ class QueueLimits:
 
 
 class Reporter(Protocol):
-    """Tells senders; see `mailplat.delivery.reports`."""
+    """
+    Tells senders, if they want to hear: `mailplat.delivery.reports`.
 
-    def report(
+    Each method answers with an item to be added, whose body the caller closes, or None.
+    """
+
+    def finished(
         self,
         item: QueueItem,
-        about: Sequence[tuple[QueuedRecipient, Outcome]],
+        outcomes: Mapping[int, Outcome],
         message: ISpooledMessage,
         prefix: bytes,
+        now: int,
     ) -> Awaitable[NewItem | None]:
-        """
-        A report to the sender of `item`, or None if it wants none.
+        """About recipients, by their numbers, that are done with, for better or worse."""
 
-        Args:
-            about: recipients that are done with, or delayed if the error is temporary.
-        """
+    def delayed(
+        self, item: QueueItem, until: int, message: ISpooledMessage, prefix: bytes, now: int
+    ) -> Awaitable[NewItem | None]:
+        """About all of the item's recipients: they are still tried, until then."""
 
 
 class Line:
@@ -396,10 +401,16 @@ class Queue:
             results, _ = self._judged(item, [_failed(recipient, error) for recipient in item.recipients])
             await self._settle(results, None)
             return
+        report = None
         try:
-            outcomes = await self._outcomes(line, item, message, prefix)
-            results, told = self._judged(item, outcomes)
-            report = await self._reporter.report(item, told, message, prefix) if told else None
+            results, ended = self._judged(item, await self._outcomes(line, item, message, prefix))
+            if ended:
+                now = int(self._reactor.seconds())
+                report = await self._reporter.finished(item, ended, message, prefix, now)
+        except MailError as error:
+            # Nobody can be told now: what failed is tried, and told, once more.
+            self.log.error("Queue item {item} cannot be reported: {error}", item=item.id, error=error)
+            results = [self._unreported(item, result, ended) for result in results]
         finally:
             message.close()
         await self._settle(results, report)
@@ -452,33 +463,40 @@ class Queue:
 
     def _judged(
         self, item: QueueItem, outcomes: Sequence[Outcome]
-    ) -> tuple[list[Settled], list[tuple[QueuedRecipient, Outcome]]]:
-        """What is to be written down, and what the sender is to be told."""
+    ) -> tuple[list[Settled], dict[int, Outcome]]:
+        """What is to be written down, and what became of the recipients that are done with."""
         now = int(self._reactor.seconds())
         end = self.schedule.end(item.envelope, item.arrived)
         results: list[Settled] = []
-        told: list[tuple[QueuedRecipient, Outcome]] = []
+        ended: dict[int, Outcome] = {}
         for recipient, outcome in zip(item.recipients, outcomes, strict=True):
-            attempted = replace(
-                recipient,
-                attempts=recipient.attempts + 1,
-                host=outcome.host,
-                reply=outcome.reply or (outcome.error.text if outcome.error else ""),
-            )
+            left = None
+            attempts = recipient.attempts + 1
+            reply = outcome.reply or (outcome.error.text if outcome.error else "")
             if isinstance(outcome.error, TemporaryError) and now < end:
-                wait = self.schedule.interval(attempted.attempts, self._chance())
-                attempted = replace(attempted, due=min(now + wait, end))
-                results.append(Settled(item.id, recipient.number, attempted))
+                wait = self.schedule.interval(attempts, self._chance())
+                due = min(now + wait, end)
+                left = replace(recipient, attempts=attempts, host=outcome.host, reply=reply, due=due)
             else:
                 if isinstance(outcome.error, TemporaryError):
-                    outcome = replace(outcome, error=Expired(reason=outcome.error.text))
-                results.append(Settled(item.id, recipient.number, None))
-                if _is_told(attempted, outcome):
-                    told.append((attempted, outcome))
-            self._note(item, attempted, outcome)
-        return results, told
+                    outcome = replace(outcome, reply=reply, error=Expired(reason=outcome.error.text))
+                ended[recipient.number] = outcome
+            results.append(Settled(item.id, recipient.number, left))
+            self._note(item, recipient, outcome, reply)
+        return results, ended
 
-    def _note(self, item: QueueItem, recipient: QueuedRecipient, outcome: Outcome) -> None:
+    def _unreported(self, item: QueueItem, result: Settled, ended: Mapping[int, Outcome]) -> Settled:
+        """The result of a failure that its sender could not be told of: another attempt."""
+        outcome = ended.get(result.number)
+        if outcome is None or outcome.error is None:
+            return result
+        due = int(self._reactor.seconds()) + self.schedule.interval(1, self._chance())
+        for recipient in item.recipients:
+            if recipient.number == result.number:
+                return replace(result, recipient=replace(recipient, due=due, reply=outcome.reply))
+        return result
+
+    def _note(self, item: QueueItem, recipient: QueuedRecipient, outcome: Outcome, reply: str) -> None:
         what = "delivered"
         if outcome.error is not None:
             what = "deferred" if isinstance(outcome.error, TemporaryError) else "failed"
@@ -490,8 +508,7 @@ class Queue:
             agent=recipient.target.agent,
             place=recipient.target.place,
             host=outcome.host,
-            reply=recipient.reply or "done",
-            attempts=recipient.attempts,
+            reply=reply or "done",
         )
 
     async def _settle(self, results: Sequence[Settled], report: NewItem | None) -> None:
@@ -515,39 +532,41 @@ class Queue:
     async def _tell_overdue(self, now: int) -> None:
         while self._begun:
             items = await self.store.take_overdue(now, self._limits.line)
-            for item in items:
-                await self._tell(item, now)
-            if len(items) < self._limits.line:
+            told = [await self._tell(item, now) for item in items]
+            if len(items) < self._limits.line or not all(told):
                 return
 
-    async def _tell(self, item: QueueItem, now: int) -> None:
+    async def _tell(self, item: QueueItem, now: int) -> bool:
+        """False if that cannot be done now."""
         end = self.schedule.end(item.envelope, item.arrived)
-        results: list[Settled] = []
-        told: list[tuple[QueuedRecipient, Outcome]] = []
-        for recipient in item.recipients:
-            error: MailError = TemporaryError(recipient.reply)
-            left: QueuedRecipient | None = None
-            if now >= end:
-                error = Expired(reason=recipient.reply)
-            else:
-                left = replace(recipient, notice=end, delayed=True)
-            outcome = Outcome(recipient.target.address, error, recipient.host, recipient.reply)
-            results.append(Settled(item.id, recipient.number, left))
-            if _is_told(recipient, outcome):
-                told.append((recipient, outcome))
-            if left is None:
-                self._note(item, recipient, outcome)
         report = None
-        if told:
+        try:
+            message, prefix = await self.store.message(item.id)
             try:
-                message, prefix = await self.store.message(item.id)
-            except NoSuchMessage:
-                return
-            try:
-                report = await self._reporter.report(item, told, message, prefix)
+                if now >= end:
+                    ended = {one.number: self._given_up(item, one) for one in item.recipients}
+                    results = [Settled(item.id, number, None) for number in ended]
+                    report = await self._reporter.finished(item, ended, message, prefix, now)
+                else:
+                    results = [
+                        Settled(item.id, one.number, replace(one, notice=end, delayed=True))
+                        for one in item.recipients
+                    ]
+                    report = await self._reporter.delayed(item, end, message, prefix, now)
             finally:
                 message.close()
+        except MailError as error:
+            # The next look finds it again.
+            self.log.error("Queue item {item} cannot be reported: {error}", item=item.id, error=error)
+            self.store.give_back(item.id, [one.number for one in item.recipients])
+            return False
         await self._settle(results, report)
+        return True
+
+    def _given_up(self, item: QueueItem, one: QueuedRecipient) -> Outcome:
+        outcome = Outcome(one.target.address, Expired(reason=one.reply), one.host, one.reply)
+        self._note(item, one, outcome, one.reply)
+        return outcome
 
     # Time
 
@@ -578,13 +597,3 @@ class Queue:
 
 def _failed(recipient: QueuedRecipient, error: MailError) -> Outcome:
     return Outcome(recipient.target.address, error)
-
-
-def _is_told(recipient: QueuedRecipient, outcome: Outcome) -> bool:
-    """Whether the sender wants to hear of this outcome (RFC 3461 §4.1)."""
-    notify = recipient.request.notify
-    if outcome.error is None:
-        return notify is not None and "SUCCESS" in notify and not outcome.passed_on
-    if isinstance(outcome.error, PermanentError):
-        return notify is None or "FAILURE" in notify
-    return (notify is None or "DELAY" in notify) and not recipient.delayed

@@ -68,15 +68,25 @@ class Agent:
 
 
 class Reporter:
-    """Writes down what senders would be told."""
+    """Writes down what it was asked to tell; `fail` is raised, if set."""
 
     def __init__(self):
         self.told = []
+        self.fail = None
 
-    async def report(self, item, about, message, prefix):
-        for recipient, outcome in about:
-            kind = type(outcome.error).__name__ if outcome.error else "delivered"
-            self.told.append((recipient.target.address.local, kind))
+    async def finished(self, item, outcomes, message, prefix, now):
+        if self.fail:
+            raise self.fail
+        for one in item.recipients:
+            if one.number in outcomes:
+                error = outcomes[one.number].error
+                self.told.append((one.target.address.local, type(error).__name__ if error else "delivered"))
+        return None
+
+    async def delayed(self, item, until, message, prefix, now):
+        if self.fail:
+            raise self.fail
+        self.told += [(one.target.address.local, "delayed") for one in item.recipients]
         return None
 
 
@@ -148,7 +158,7 @@ class AttemptTests(QueueTestCase):
         self.assertEqual(self.agent.envelope.recipients, (Address("bob", "far.test"),))
         self.assertEqual(self.agent.envelope.sender, SENDER)
         self.assertEqual(self.left(), [])
-        self.assertEqual(self.reporter.told, [])
+        self.assertEqual(self.reporter.told, [("bob", "delivered")])
 
     def test_what_was_there_at_the_start(self):
         self.queue.stop()
@@ -175,16 +185,16 @@ class AttemptTests(QueueTestCase):
     def test_refused(self):
         self.agent.answers = {"bob": PermanentError("no such user")}
         self.add("bob", "carol")
-        self.assertEqual(self.reporter.told, [("bob", "PermanentError")])
+        self.assertEqual(self.reporter.told, [("bob", "PermanentError"), ("carol", "delivered")])
         self.assertEqual(self.left(), [])
 
     def test_five_days(self):
         self.agent.answers = {"bob": TemporaryError("not now")}
         self.add("bob")
         self.run_for(4 * 3600 + 60)
-        self.assertEqual(self.reporter.told, [("bob", "TemporaryError")])
+        self.assertEqual(self.reporter.told, [("bob", "delayed")])
         self.run_for(5 * DAY, step=300)
-        self.assertEqual(self.reporter.told, [("bob", "TemporaryError"), ("bob", "Expired")])
+        self.assertEqual(self.reporter.told, [("bob", "delayed"), ("bob", "Expired")])
         self.assertEqual(self.left(), [])
         self.assertLess(len(self.agent.times), 50)
 
@@ -214,30 +224,26 @@ class AttemptTests(QueueTestCase):
 
 
 class ReportTests(QueueTestCase):
-    def check(self, error, notify, told):
-        self.agent.answers = {"bob": error}
-        self.add("bob", request=ReportRequest(notify))
-        self.run_for(5 * 3600)
-        self.assertEqual(self.reporter.told, told)
+    def test_a_failure_that_cannot_be_told_is_not_forgotten(self):
+        self.reporter.fail = StorageFull()
+        self.agent.answers = {"bob": PermanentError("no")}
+        self.add("bob", "carol")
+        (item,) = now(self.store.items(0, 10))
+        self.assertEqual([one.target.address.local for one in item.recipients], ["bob"])
+        self.reporter.fail = None
+        self.run_for(600)
+        self.assertEqual(self.reporter.told, [("bob", "PermanentError")])
+        self.assertEqual(self.left(), [])
 
-    def test_never(self):
-        self.check(PermanentError(), frozenset(), [])
-
-    def test_never_of_delay(self):
-        self.check(TemporaryError(), frozenset({"FAILURE"}), [])
-
-    def test_success(self):
-        self.check(None, frozenset({"SUCCESS"}), [("bob", "delivered")])
-
-    def test_success_is_not_told_unasked(self):
-        self.check(None, None, [])
-
-    def test_success_that_the_next_host_tells(self):
-        async def deliver(envelope, message, prefix, targets):
-            return [Outcome(target.address, passed_on=True) for target in targets]
-
-        self.agent.deliver = deliver
-        self.check(None, frozenset({"SUCCESS"}), [])
+    def test_a_delay_that_cannot_be_told_is_told_later(self):
+        self.agent.answers = {"bob": TemporaryError("not now")}
+        self.add("bob")
+        self.reporter.fail = StorageFull()
+        self.run_for(4 * 3600 + 60)
+        self.assertEqual(self.reporter.told, [])
+        self.reporter.fail = None
+        self.run_for(120)
+        self.assertEqual(self.reporter.told, [("bob", "delayed")])
 
     def test_report_and_outcome_are_one_commit(self):
         report = self.queue.item(
@@ -247,14 +253,14 @@ class ReportTests(QueueTestCase):
             b"",
         )
 
-        async def make(item, about, message, prefix):
-            self.reporter.told.append(item.id)
-            return report
+        async def make(item, outcomes, message, prefix, now):
+            self.reporter.told.append((item.id, [type(o.error) for o in outcomes.values()]))
+            return report if item.id == 1 else None
 
-        self.reporter.report = make
+        self.reporter.finished = make
         self.agent.answers = {"bob": PermanentError()}
         self.add("bob")
-        self.assertEqual(self.reporter.told, [1])
+        self.assertEqual(self.reporter.told[0], (1, [PermanentError]))
         self.clock.advance(1)
         self.assertEqual([place for _, _, place in self.agent.attempts], ["far.test", "near.test"])
         self.assertEqual(report.body.closed, 1)
@@ -317,7 +323,7 @@ class PlacesTests(QueueTestCase):
         for _ in range(20):
             self.add("bob")
         self.run_for(6 * DAY, step=600)
-        self.assertEqual(self.reporter.told.count(("bob", "TemporaryError")), 20)
+        self.assertEqual(self.reporter.told.count(("bob", "delayed")), 20)
         self.assertEqual(self.reporter.told.count(("bob", "Expired")), 20)
         self.assertEqual(self.left(), [])
         self.assertLess(len(self.agent.attempts), 100)
