@@ -80,6 +80,12 @@ class LoginFailed(PermanentError):
     default = "Authentication failed"
 
 
+class AccountUnusable(LoginFailed):
+    """The credentials are right and there is no mail to open with them; only an operator can help."""
+
+    default = "This account cannot be used"
+
+
 class LoginCancelled(PermanentError):
     """The client broke its SASL exchange off."""
 
