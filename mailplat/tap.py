@@ -7,6 +7,7 @@ from __future__ import annotations
 import atexit
 import os
 import resource
+import stat
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -32,7 +33,7 @@ from mailplat.service import MailService
 #: File descriptors to ask for: one a connection, and some.
 DESCRIPTORS = 65536
 
-#: In the data directory: the first account, when there was no terminal to show it on.
+#: In the data directory: the first account, when there was nobody to show it to.
 FIRST_ACCOUNT = "first-account"
 
 
@@ -170,12 +171,12 @@ def announce(service: MailService) -> None:
     """
     Tell the operator what runs, where, and how to try it.
 
-    Not through the log, which others may read: to the terminal if there is one.
+    Not through the log, which others may read: to standard output.
     """
     terminal = sys.__stdout__
     text = "\n".join(_table(service)) + "\n"
     if service.first_account is not None:
-        text += _first_account(service, terminal is not None and _is_terminal(terminal))
+        text += _first_account(service, terminal is not None and _is_read(terminal))
     if terminal is not None:
         try:
             terminal.write("\n" + text + "\n")
@@ -185,17 +186,23 @@ def announce(service: MailService) -> None:
             service.log.info("nobody reads standard output")
 
 
-def _is_terminal(stream: Any) -> bool:
+def _is_read(stream: Any) -> bool:
+    """
+    Whether what is written there is for those who start the server, and for them alone: a terminal, or
+    a pipe or file of theirs; not the journal, which is a socket, and not /dev/null.
+    """
     try:
-        return bool(stream.isatty())
-    except ValueError:
+        mode = os.fstat(stream.fileno()).st_mode
+        return stream.isatty() or stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
+    except (OSError, ValueError):
+        # Closed meanwhile.
         return False
 
 
-def _first_account(service: MailService, terminal: bool) -> str:
+def _first_account(service: MailService, printed: bool) -> str:
     assert service.first_account is not None
     name, password = service.first_account
-    if terminal:
+    if printed:
         return (
             f"\nThe first account was made; this is shown only once:\n\n    {name}\n    {password}\n\n"
             f"Another password:  mailplat account password {name} --data {service.settings.data}\n"
@@ -220,6 +227,10 @@ def _table(service: MailService) -> Sequence[str]:
         kind = bound.listener.kind
         lines.append(f"{kind.word:12} {place:{width}}  {kind.about}")
         lines.append(f"{'':12} {_how_to_try(service, bound, account)}")
+    for listener in service.settings.left_out:
+        word = listener.kind.word
+        path = os.path.join(service.settings.data, word)
+        lines.append(f"{word:12} not started: {path} is too long for a UNIX socket; use a shorter --data path")
     return lines
 
 

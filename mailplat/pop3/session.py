@@ -112,7 +112,7 @@ class POP3Session:
     async def run(self) -> None:
         """From the greeting to the end; `PeerGone` passes."""
         wire, timeout = self._wire, self._limits.timeout
-        # No "<...>": that would be an offer of APOP (RFC 1939 §7).  No "[...]": that would be a response code.
+        # No "<...>": that would be an offer of APOP (RFC 1939 §7); and no "[...]": a response code.
         self._say(f"+OK {self._hostname.strip('[]')} POP3 server ready")
         try:
             while True:
