@@ -230,7 +230,8 @@ def _table(service: MailService) -> Sequence[str]:
     for listener in service.settings.left_out:
         word = listener.kind.word
         path = os.path.join(service.settings.data, word)
-        lines.append(f"{word:12} not started: {path} is too long for a UNIX socket; use a shorter --data path")
+        lines.append(f"{word:12} not started: {path} is too long for a UNIX socket")
+        lines.append(f"{'':12} give --data a shorter path")
     return lines
 
 

@@ -204,6 +204,40 @@ class HouseTests(ServiceTestCase):
 
         self.assertEqual(await deferToThread(count), [b"1"])
 
+    async def test_accounts_change_while_it_runs(self):
+        """By another process, and at once: what is remembered of a password goes with it."""
+        self.account()
+        service = await self.run_service("smtp", "imap")
+
+        def mailplat(*words, password=""):
+            command = [sys.executable, "-m", "mailplat.cli.main", "account", *words, "--data", self.data]
+            subprocess.run(command, input=password, text=True, check=True, timeout=60, capture_output=True)
+
+        def login(user, password):
+            with imaplib.IMAP4("127.0.0.1", self.port(service, "imap"), timeout=30) as client:
+                try:
+                    return client.login(user, password)[0]
+                except imaplib.IMAP4.error:
+                    return "NO"
+
+        def send(user):
+            with smtplib.SMTP("127.0.0.1", self.port(service, "smtp"), timeout=30) as client:
+                client.ehlo()
+                client.mail("bob@elsewhere.test")
+                return client.rcpt(f"{user}@example.test")[0]
+
+        def everything():
+            self.assertEqual([login("alice", "secret"), login("alice", "secret")], ["OK", "OK"])
+            mailplat("password", "alice", "--password-stdin", password="another")
+            self.assertEqual([login("alice", "secret"), login("alice", "another")], ["NO", "OK"])
+            self.assertEqual((login("carol", "new"), send("carol")), ("NO", 550))
+            mailplat("add", "carol", "--password-stdin", password="new")
+            self.assertEqual((login("carol", "new"), send("carol")), ("OK", 250))
+            mailplat("remove", "carol", "--yes")
+            self.assertEqual((login("carol", "new"), send("carol")), ("NO", 550))
+
+        await deferToThread(everything)
+
     async def test_the_message_size_limit_holds_everywhere(self):
         self.account()
         service = await self.run_service("smtp", "imap", **{"message-size-limit": "1000"})
@@ -495,7 +529,7 @@ class TwistdTests(ServiceTestCase):
         """The default start works all the same (see test_config), and says what is missing."""
         service = MailService(load(words={"data": os.path.join(self.parent, "d" * 100)}), reactor)
         table = "\n".join(_table(service))
-        self.assertRegex(table, r"(?m)^lmtp +not started: \S*/lmtp is too long .* --data ")
+        self.assertRegex(table, r"(?m)^lmtp +not started: \S*/lmtp is too long .*\n +give --data ")
 
     def test_the_first_password_is_shown_on_a_terminal(self):
         terminal, other = os.openpty()
