@@ -98,8 +98,8 @@ class AccountTests(CommandTestCase):
         self.assertEqual(
             self.run_command("account", "import", "-", stdin="new:x\nuser5:x\nno\n", status=1),
             [
-                "mailplat: -: line 3: not NAME:PASSWORD",
                 "mailplat: -: line 2: user5@example.test exists already",
+                "mailplat: -: line 3: not NAME:PASSWORD",
             ],
         )
         self.assertEqual(
