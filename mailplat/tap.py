@@ -7,6 +7,7 @@ from __future__ import annotations
 import atexit
 import os
 import resource
+import shlex
 import stat
 import sys
 from collections.abc import Sequence
@@ -205,7 +206,8 @@ def _first_account(service: MailService, printed: bool) -> str:
     if printed:
         return (
             f"\nThe first account was made; this is shown only once:\n\n    {name}\n    {password}\n\n"
-            f"Another password:  mailplat account password {name} --data {service.settings.data}\n"
+            f"Another password:  mailplat account password {name} --data "
+            f"{shlex.quote(service.settings.data)}\n"
         )
     path = os.path.join(service.settings.data, FIRST_ACCOUNT)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
@@ -240,22 +242,27 @@ def _how_to_try(service: MailService, bound: Bound, account: str) -> str:
     if isinstance(bound.address, UNIXAddress):
         protocol = {"submission": "smtp"}.get(bound.listener.kind.service, bound.listener.kind.service)
         starttls = "" if bound.listener.kind.tls else f" -starttls {protocol}"
-        return f"$ openssl s_client -quiet{starttls} -unix {place}"
+        return f"$ openssl s_client -quiet{starttls} -unix {shlex.quote(place)}"
     # A server bound to all addresses is tried on this machine's own.
     place = place.replace("0.0.0.0:", "127.0.0.1:").replace("[::]:", "[::1]:")
-    trust = f" --cacert {service.certificate}" if service.certificate else ""
-    to = f"--mail-rcpt {account} --crlf -T -"
+    if service.certificate is not None:
+        secure, trust = place, f" --cacert {shlex.quote(service.certificate)}"
+    else:
+        # A certificate of the operator's is for the server's name, wherever that leads from here.
+        secure, trust = f"{service.settings.hostname}:{bound.address.port}", f" --connect-to ::{place}"
     mail = 'echo "Subject: Hello" |'
     login = f"--user {account}"
+    to = f"--mail-rcpt {account} --crlf -T -"
+    send = f"{login} --mail-from {account} {to}"
     return {
         "smtp": f"$ {mail} curl smtp://{place} {to}",
-        "submission": f"$ {mail} curl smtp://{place} {login} --mail-from {account} {to}",
-        "submissions": f"$ {mail} curl smtps://{place}{trust} {login} --mail-from {account} {to}",
+        "submission": f"$ {mail} curl smtp://{place} {send}",
+        "submissions": f"$ {mail} curl smtps://{secure}{trust} {send}",
         "lmtp": f"$ openssl s_client -quiet -starttls lmtp -connect {place}",
-        "imap": f"$ curl imap://{place}/INBOX {login}",
-        "imaps": f"$ curl imaps://{place}/INBOX{trust} {login}",
-        "pop3": f"$ curl pop3://{place}/ {login}",
-        "pop3s": f"$ openssl s_client -quiet -connect {place}",
+        "imap": f"$ curl 'imap://{place}/INBOX;MAILINDEX=1' {login}",
+        "imaps": f"$ curl 'imaps://{secure}/INBOX;MAILINDEX=1'{trust} {login}",
+        "pop3": f"$ curl pop3://{place}/1 {login}",
+        "pop3s": f"$ curl pop3s://{secure}/1{trust} {login}",
     }[word]
 
 

@@ -45,7 +45,7 @@ def add_words(commands: Any) -> None:
 
 def _action(actions: Any, name: str, run: Any, about: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = actions.add_parser(
-        name, help=about, description=about.capitalize() + "."
+        name, help=about, description=about.capitalize() + ".", allow_abbrev=False
     )
     parser.set_defaults(run=run)
     add_directory_words(parser)

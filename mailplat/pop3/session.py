@@ -277,13 +277,6 @@ class POP3Session:
         self._maildrop, self._logout = entered.avatar, entered.logout
         self._messages = self._maildrop.messages()
         self._octets = sum(size for _, size in self._messages)
-        self._log.info(
-            "{account} reads {count} messages by pop3 from {host}",
-            account=entered.name,
-            count=len(self._messages),
-            host=self._wire.peer.host,
-            connection=self._wire.peer.connection,
-        )
         self._say(f"+OK {len(self._messages)} messages ({self._octets} octets)")
 
     async def _stls(self, argument: bytes) -> None:
