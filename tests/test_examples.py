@@ -24,9 +24,9 @@ BIN = Path(sys.executable).parent
 MESSAGE = b"Subject: hello\r\n\r\nHello\r\n"
 
 
-def send(port, recipient):
+def send(port, recipient, message=MESSAGE):
     with smtplib.SMTP("127.0.0.1", port, timeout=30) as client:
-        client.sendmail("somebody@elsewhere.test", [recipient], MESSAGE)
+        client.sendmail("somebody@elsewhere.test", [recipient], message)
 
 
 def inbox(port, user, password):
@@ -80,7 +80,7 @@ class HostInAppTests(ExamplesTestCase):
             for line in self.lines(process, 2)
         )
         send(red["smtp"], "anna@red.example")
-        send(red["smtp"], "emil+x@red.example")
+        send(red["smtp"], "emil+x@red.example", MESSAGE + b"more\r\n" * 300_000)
         self.assertRaises(smtplib.SMTPRecipientsRefused, send, blue["smtp"], "anna@red.example")
         (message,) = inbox(red["imap"], "anna@red.example", "apple")
         self.assertTrue(message.endswith(MESSAGE))
