@@ -29,7 +29,7 @@ from mailplat.config import (
 )
 from mailplat.errors import MailError
 from mailplat.listening import Bound, shown
-from mailplat.service import MailService
+from mailplat.service import ACCOUNTS, MailService
 
 #: File descriptors to ask for: one a connection, and some.
 DESCRIPTORS = 65536
@@ -89,6 +89,7 @@ class Options(usage.Options):
 
     def opt_help_auth_types(self) -> None:
         """List the kinds of --auth that are installed, and exit."""
+        print(f"{ACCOUNTS:12} The account file of the data directory; the argument is another file there.")
         for factory in sorted(strcred.findCheckerFactories(), key=lambda factory: factory.authType):
             about = factory.authHelp.strip().partition("\n\n")[0]
             print(f"{factory.authType:12} {' '.join(about.split())}")

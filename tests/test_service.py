@@ -607,6 +607,11 @@ class TwistdTests(ServiceTestCase):
             self.failed("--config", "mail.toml"),
         )
 
+    def test_kinds_of_auth(self):
+        output, _ = self.twistd("--help-auth-types").communicate(timeout=60)
+        for kind in ("accounts", "file", "memory"):
+            self.assertRegex(output, rf"(?m)^{kind} +\S")
+
     def test_help(self):
         process = self.twistd("--help")
         output, _ = process.communicate(timeout=60)
