@@ -229,13 +229,13 @@ LONGEST_NAME: Final = 100
 _PARAMETER = re.compile(
     rb"""
     ;? [ \t\r\n]*+
-    (?: \( (?:[^()\\]|\\.)*+ \)? [ \t\r\n]*+ )*+          # comments, one level
+    (?> (?: \( (?>(?:[^()\\]++|\\.)*) \)? [ \t\r\n]*+ )* )     # comments, one level
     ([^\s=;()"]++)? [ \t\r\n]*+
-    (?: = [ \t\r\n]*+
-        (?: "([^"\\]*+(?:\\.[^"\\]*+)*+)(?:"|\\?\Z)        # unclosed: to the end
-          | ([^;\s"]*+(?:[ \t]++[^;\s"(]++)*+)               # words without quotes, not a comment
+    (?> (?: = [ \t\r\n]*+
+        (?: "([^"\\]*+(?>(?:\\.[^"\\]*+)*))(?:"|\\?\Z)     # unclosed: to the end
+          | ([^;\s"]*+(?>(?:[ \t]++[^;\s"(]++)*))            # words without quotes, not a comment
         )
-    )?+
+    )? )
     [^;]*+
     """,
     re.VERBOSE | re.DOTALL,

@@ -88,7 +88,7 @@ def find(root: Part, path: tuple[int, ...]) -> Part | None:
 
 
 # Every match is one field with its continuation lines, or a line that is none.
-_FIELD = re.compile(rb"([^\r\n:]*+)(:?)[^\n]*+(?:\n[ \t][^\n]*+)*+\n?")
+_FIELD = re.compile(rb"([^\r\n:]*+)(:?)[^\n]*+(?>(?:\n[ \t][^\n]*+)*)\n?")
 
 
 def select_fields(header: bytes, names: frozenset[bytes], negate: bool) -> bytes:
