@@ -59,10 +59,25 @@ class InUse(TemporaryError):
     default = "In use by another session"
 
 
-class NoRouteYet(TemporaryError):
-    """The recipient is not ours and there is nothing here that carries mail away."""
+class HostUnreachable(TemporaryError):
+    """
+    The next hop could not be reached or will have nothing to do with us now.  It says nothing
+    about the message: every other one for the same next hop would fare alike.
+    """
 
-    default = "Delivery to other hosts is not available yet"
+    default = "The next host cannot be reached"
+
+
+class NotResolved(TemporaryError):
+    """The DNS gave no answer, which says nothing about whether there is one."""
+
+    default = "The domain cannot be looked up now"
+
+
+class RateExceeded(TemporaryError):
+    """More than the peer or the account may send in a while."""
+
+    default = "Too much mail for now, please try again later"
 
 
 class LoginUnavailable(TemporaryError):
@@ -174,6 +189,24 @@ class InvalidMessage(PermanentError):
 
 class SenderRefused(PermanentError):
     default = "Sender address refused"
+
+
+class NoSuchDomain(PermanentError):
+    """The DNS knows that there is no such name."""
+
+    default = "No such domain"
+
+
+class NoMailThere(PermanentError):
+    """A domain that says it takes no mail (RFC 7505), or a next hop that is ourselves."""
+
+    default = "The domain does not accept mail"
+
+
+class Expired(PermanentError):
+    """It was tried for as long as it is worth trying."""
+
+    default = "Delivery was given up"
 
 
 class NoSuchRecipient(PermanentError):

@@ -25,7 +25,9 @@ CODES: Mapping[type[MailError], tuple[int, str]] = {
     errors.StorageFull: (452, "4.3.1"),
     errors.TooBusy: (451, "4.3.2"),
     errors.InUse: (450, "4.2.1"),
-    errors.NoRouteYet: (451, "4.4.4"),
+    errors.HostUnreachable: (451, "4.4.1"),
+    errors.NotResolved: (451, "4.4.3"),
+    errors.RateExceeded: (451, "4.7.0"),
     errors.LoginUnavailable: (454, "4.7.0"),
     errors.LoginFailed: (535, "5.7.8"),
     errors.LoginCancelled: (501, "5.7.0"),
@@ -43,6 +45,9 @@ CODES: Mapping[type[MailError], tuple[int, str]] = {
     errors.InvalidMessage: (550, "5.6.0"),
     errors.SenderRefused: (550, "5.7.1"),
     errors.NoSuchRecipient: (550, "5.1.1"),
+    errors.NoSuchDomain: (550, "5.1.2"),
+    errors.NoMailThere: (556, "5.1.10"),  # RFC 7505 §4.1
+    errors.Expired: (554, "5.4.7"),
     errors.RelayDenied: (550, "5.7.1"),
     errors.MessageRefused: (550, "5.7.1"),
 }

@@ -39,8 +39,11 @@ from mailplat.interfaces import (
     IMessageContent,
     IMovesMessages,
     IReadsMany,
+    NewItem,
     NewMessage,
 )
+from mailplat.storage.memory_queue import MemoryQueue, arrival
+from mailplat.storage.spool import whole
 from mailplat.uids import EVERYTHING, NOTHING, UIDSet
 from mailplat.values import (
     DELETED,
@@ -58,9 +61,6 @@ from mailplat.values import (
     flag_names,
     flag_word,
 )
-
-#: How much of a body is asked for at a time (see `IMessageContent.read`).
-PIECE = 128 * 1024
 
 
 @implementer(IMessageContent)
@@ -110,12 +110,8 @@ class _Arrival:
 
 
 async def _arrival(message: NewMessage) -> _Arrival:
-    spooled = message.body
-    body = spooled.data
-    if body is None:
-        pieces = [await spooled.read(start, PIECE) for start in range(0, spooled.size, PIECE)]
-        body = b"".join(pieces)
-    return _Arrival(message.flags, message.date, message.prefix, body, spooled.outline)
+    body = message.body
+    return _Arrival(message.flags, message.date, message.prefix, await whole(body), body.outline)
 
 
 @implementer(IMailbox, IMovesMessages, IReadsMany, IClaimsRecent)
@@ -458,6 +454,7 @@ class MemoryStore:
     """
 
     def __init__(self, uid_validity: int = 1) -> None:
+        self.queue = MemoryQueue()
         self._next_uid_validity = uid_validity
         self._accounts: dict[str, MemoryAccount] = {}
 
@@ -489,8 +486,11 @@ class MemoryStore:
         del self._accounts[name]
         account._close()
 
-    async def commit(self, deliveries: Sequence[Delivery]) -> Sequence[int]:
+    async def commit(
+        self, deliveries: Sequence[Delivery], items: Sequence[NewItem] = ()
+    ) -> tuple[Sequence[int], Sequence[int]]:
         arrivals = [await _arrival(delivery.message) for delivery in deliveries]
+        queued = [await arrival(item) for item in items]
         by_mailbox: dict[MemoryMailbox, list[int]] = {}
         for index, delivery in enumerate(deliveries):
             mailbox = self._find(delivery.account).find(delivery.mailbox)
@@ -500,9 +500,12 @@ class MemoryStore:
         for mailbox, indexes in by_mailbox.items():
             for index, uid in zip(indexes, mailbox._add([arrivals[i] for i in indexes]), strict=True):
                 uids[index] = uid
+        ids = self.queue.put(queued)
         for mailbox in by_mailbox:
             mailbox._tell()
-        return uids
+        if ids:
+            self.queue.tell()
+        return uids, ids
 
     def has(self, account: MemoryAccount) -> bool:
         """The account was not removed."""

@@ -37,8 +37,10 @@ from mailplat.interfaces import (
     IMailStore,
     IMessageContent,
     IMovesMessages,
+    IQueueStore,
     IReadsMany,
     IVerifiable,
+    NewItem,
     NewMessage,
 )
 from mailplat.storage import names, reading, verify
@@ -314,6 +316,7 @@ class SQLiteStore:
     """
 
     log = Logger()
+    queue: IQueueStore | None = None
 
     def __init__(
         self,
@@ -452,12 +455,14 @@ class SQLiteStore:
     async def remove_account(self, name: str) -> None:
         await self.write(lambda txn, _: names.remove_account(txn, name))
 
-    async def commit(self, deliveries: Sequence[Delivery]) -> Sequence[int]:
+    async def commit(
+        self, deliveries: Sequence[Delivery], items: Sequence[NewItem] = ()
+    ) -> tuple[Sequence[int], Sequence[int]]:
         def act(txn: Transaction, places: Places) -> list[int]:
             targets = [(txn.find(item.account, item.mailbox), item.message) for item in deliveries]
             return txn.append(targets, places)
 
-        return await self.write(act, [item.message.body for item in deliveries])
+        return await self.write(act, [item.message.body for item in deliveries]), ()
 
     # For the mailboxes
 

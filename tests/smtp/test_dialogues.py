@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mailplat.auth.names import Names
 from mailplat.delivery.intake import Intake
 from mailplat.delivery.local import LocalDelivery
+from mailplat.delivery.queue import Queue
 from mailplat.delivery.routing import Router
 from mailplat.smtp.engine import Limits
 from mailplat.smtp.server import SMTPFactory
@@ -28,6 +29,10 @@ class Dialogues(SynchronousTestCase):
 
         @ inbox NAME COUNT      so many messages are in the account's INBOX
         @ last NAME TEXT        the newest one contains this, with \\r and \\n for line breaks
+        @ offer reports         DSN is offered; with `hold SECONDS`, FUTURERELEASE
+        @ queued NAME WORD VALUE...
+                                the only thing in the queue is for NAME, with this `due`, `notify`
+                                and `original`
     """
 
     tls = None
@@ -37,7 +42,11 @@ class Dialogues(SynchronousTestCase):
         store = MemoryStore()
         await store.start()
         router = Router(Names(("example.test",)), store, {})
-        stage = Stage(store, Intake(router, LocalDelivery(store, clock), HOSTNAME, clock))
+        # Not started: what is in it stays in it.
+        queue = Queue(store.queue, {}, None, clock)
+        intake = Intake(router, LocalDelivery(store, clock), HOSTNAME, clock, queue=queue)
+        stage = Stage(store, intake)
+        offers = {}
         if self.tls is None:
             type(self).tls = server_tls()
 
@@ -50,7 +59,23 @@ class Dialogues(SynchronousTestCase):
                 service=stage.service or "smtp",
                 tls=self.tls,
                 limits=Limits(**stage.limits),
+                **offers,
             )
+
+        def offer(word: str, value: str = "") -> None:
+            offers[word] = int(value) if value else True
+
+        async def queued(name: str, *words: str) -> None:
+            (item,) = await store.queue.items(0, 10)
+            (one,) = item.recipients
+            self.assertEqual(str(one.target.address), name)
+            found = {
+                "due": str(one.due),
+                "notify": " ".join(sorted(one.request.notify or ())),
+                "original": one.request.original,
+            }
+            for word, value in zip(words[::2], words[1::2], strict=True):
+                self.assertEqual(found[word], value)
 
         async def account(name: str, password: str) -> None:
             await stage.account(name.lower(), password)
@@ -71,4 +96,5 @@ class Dialogues(SynchronousTestCase):
             self.assertIn(wanted, (await messages(name))[-1])
 
         directives = {**stage.directives, "account": account, "inbox": inbox, "last": last}
+        directives.update(offer=offer, queued=queued)
         await Dialogue(path, factory, clock, directives=directives).run()

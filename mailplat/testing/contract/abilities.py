@@ -26,7 +26,7 @@ class CommittingTogether(StoreCase):
         await self.place(BOB, "INBOX", [])
         message = MemoryMessage(body(5), b"outline")
         places = [(ALICE, "INBOX"), (BOB, "INBOX"), (ALICE, "INBOX"), (ALICE, "Junk")]
-        uids = await store.commit(
+        uids, _ = await store.commit(
             [
                 Delivery(account, mailbox, NewMessage(message, b"X: %d\r\n" % n, frozenset({f"k{n}"}), n))
                 for n, (account, mailbox) in enumerate(places)
@@ -58,7 +58,8 @@ class CommittingTogether(StoreCase):
 
     @wants(ICommitsTogether)
     async def test_commit_nothing(self) -> None:
-        self.assertEqual(list(await ICommitsTogether(self.store).commit([])), [])
+        uids, items = await ICommitsTogether(self.store).commit([])
+        self.assertEqual((list(uids), list(items)), ([], []))
 
     @wants(ICommitsTogether)
     async def test_watchers_hear(self) -> None:
