@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from tempfile import TemporaryDirectory
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -74,7 +75,9 @@ class AliasesTests(SynchronousTestCase):
 class FileTests(SynchronousTestCase):
     def setUp(self):
         self.clock = Clock()
-        self.path = self.mktemp()
+        directory = TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.path = os.path.join(directory.name, "aliases")
         self.waiting = []
 
     def write(self, text):
