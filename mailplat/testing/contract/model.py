@@ -12,9 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import Any
 
-from twisted.internet.threads import blockingCallFromThread, deferToThread
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest
 
 from mailplat.interfaces import IMailbox, IMovesMessages
@@ -65,6 +68,10 @@ def changed(flags: frozenset[str], change: FlagChange) -> frozenset[str]:
     return change.add if change.replace else (flags | change.add) - change.remove
 
 
+class GivenUp(BaseException):
+    """Nobody waits for this story any more; no Exception, so that Hypothesis tries no other."""
+
+
 class Stories(StoreCase):
     """Interleavings by Hypothesis."""
 
@@ -81,7 +88,8 @@ class Stories(StoreCase):
         Have Hypothesis make up stories and find the shortest that goes wrong.
 
         It calls and does not await, so it works in a thread of its own, and what it
-        calls comes back to the reactor.
+        calls comes back to the reactor.  A test that takes too long is given up, and so
+        is its thread: Twisted would wait for it for ever.
         """
         try:
             from hypothesis import HealthCheck, given, settings
@@ -99,6 +107,15 @@ class Stories(StoreCase):
         )
         reactor: Any = running
         number = 0
+        outcomes: SimpleQueue[Failure | None] = SimpleQueue()
+        over = False
+
+        def give_up() -> None:
+            nonlocal over
+            over = True
+            outcomes.put(None)
+
+        self.addCleanup(give_up)
 
         @settings(
             max_examples=STORIES,
@@ -111,9 +128,20 @@ class Stories(StoreCase):
         def one(story: list[Step]) -> None:
             nonlocal number
             number += 1
-            blockingCallFromThread(reactor, as_deferred, tell, story, number)
+            reactor.callFromThread(begin, story, number)
+            outcome = outcomes.get()
+            if over:
+                raise GivenUp
+            if outcome is not None:
+                outcome.raiseException()
 
-        await deferToThread(one)
+        def begin(story: list[Step], number: int) -> None:
+            as_deferred(tell, story, number).addCallbacks(lambda _: outcomes.put(None), outcomes.put)
+
+        told: Deferred[None] = Deferred()
+        # Trial has answered for a test that it gave up; that must not be done twice.
+        deferToThread(one).addBoth(lambda result: None if over else told.callback(result))
+        await told
 
     async def two(self, number: int) -> tuple[list[str], list[IMailbox]]:
         names = [f"one{number}", f"two{number}"]
@@ -229,6 +257,4 @@ class Stories(StoreCase):
 
 def as_deferred(tell: Callable[..., Any], story: list[Step], number: int) -> Any:
     """In the reactor thread: start telling a story."""
-    from twisted.internet.defer import Deferred
-
     return Deferred.fromCoroutine(tell(story, number))
