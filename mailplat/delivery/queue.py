@@ -399,7 +399,7 @@ class Queue:
         try:
             outcomes = await self._outcomes(line, item, message, prefix)
             results, told = self._judged(item, outcomes)
-            report = await self._reporter.report(item, told, message, prefix) if told else None
+            report = await self._report(item, told, message, prefix) if told else None
         finally:
             message.close()
         await self._settle(results, report)
@@ -494,6 +494,23 @@ class Queue:
             attempts=recipient.attempts,
         )
 
+    async def _report(
+        self,
+        item: QueueItem,
+        told: Sequence[tuple[QueuedRecipient, Outcome]],
+        message: ISpooledMessage,
+        prefix: bytes,
+    ) -> NewItem | None:
+        """The report, however often it takes to make it: without it the outcome must not be written down."""
+        while True:
+            try:
+                return await self._reporter.report(item, told, message, prefix)
+            except MailError as error:
+                self.log.error("The report on item {item} cannot be made: {error}", item=item.id, error=error)
+                if not self._begun:
+                    raise
+                await self._pass(self._limits.again)
+
     async def _settle(self, results: Sequence[Settled], report: NewItem | None) -> None:
         """Write it down, however often it takes: what is done must not be done again."""
         try:
@@ -544,7 +561,7 @@ class Queue:
             except NoSuchMessage:
                 return
             try:
-                report = await self._reporter.report(item, told, message, prefix)
+                report = await self._report(item, told, message, prefix)
             finally:
                 message.close()
         await self._settle(results, report)
