@@ -104,26 +104,22 @@ class QueueLimits:
 
 
 class Reporter(Protocol):
-    """
-    Tells senders, if they want to hear: `mailplat.delivery.reports`.
+    """Tells senders, if they want to hear: `mailplat.delivery.reports`."""
 
-    Each method answers with an item to be added, whose body the caller closes, or None.
-    """
-
-    def finished(
+    def report(
         self,
         item: QueueItem,
-        outcomes: Mapping[int, Outcome],
+        about: Sequence[tuple[QueuedRecipient, Outcome]],
         message: ISpooledMessage,
         prefix: bytes,
-        now: int,
     ) -> Awaitable[NewItem | None]:
-        """About recipients, by their numbers, that are done with, for better or worse."""
+        """
+        A report to the sender of `item`, or None if it wants none; the caller closes its body.
 
-    def delayed(
-        self, item: QueueItem, until: int, message: ISpooledMessage, prefix: bytes, now: int
-    ) -> Awaitable[NewItem | None]:
-        """About all of the item's recipients: they are still tried, until then."""
+        Args:
+            about: recipients that are done with, for better or worse, or delayed if the error is
+                temporary.
+        """
 
 
 class Line:
@@ -405,12 +401,11 @@ class Queue:
         try:
             results, ended = self._judged(item, await self._outcomes(line, item, message, prefix))
             if ended:
-                now = int(self._reactor.seconds())
-                report = await self._reporter.finished(item, ended, message, prefix, now)
+                report = await self._reporter.report(item, ended, message, prefix)
         except MailError as error:
             # Nobody can be told now: what failed is tried, and told, once more.
             self.log.error("Queue item {item} cannot be reported: {error}", item=item.id, error=error)
-            results = [self._unreported(item, result, ended) for result in results]
+            results = [self._unreported(result, ended) for result in results]
         finally:
             message.close()
         await self._settle(results, report)
@@ -463,40 +458,37 @@ class Queue:
 
     def _judged(
         self, item: QueueItem, outcomes: Sequence[Outcome]
-    ) -> tuple[list[Settled], dict[int, Outcome]]:
+    ) -> tuple[list[Settled], list[tuple[QueuedRecipient, Outcome]]]:
         """What is to be written down, and what became of the recipients that are done with."""
         now = int(self._reactor.seconds())
         end = self.schedule.end(item.envelope, item.arrived)
         results: list[Settled] = []
-        ended: dict[int, Outcome] = {}
+        ended: list[tuple[QueuedRecipient, Outcome]] = []
         for recipient, outcome in zip(item.recipients, outcomes, strict=True):
-            left = None
-            attempts = recipient.attempts + 1
             reply = outcome.reply or (outcome.error.text if outcome.error else "")
+            attempts = recipient.attempts + 1
+            tried = replace(recipient, attempts=attempts, host=outcome.host, reply=reply)
             if isinstance(outcome.error, TemporaryError) and now < end:
                 wait = self.schedule.interval(attempts, self._chance())
-                due = min(now + wait, end)
-                left = replace(recipient, attempts=attempts, host=outcome.host, reply=reply, due=due)
+                left = replace(tried, due=min(now + wait, end))
+                results.append(Settled(item.id, recipient.number, left))
             else:
                 if isinstance(outcome.error, TemporaryError):
-                    outcome = replace(outcome, reply=reply, error=Expired(reason=outcome.error.text))
-                ended[recipient.number] = outcome
-            results.append(Settled(item.id, recipient.number, left))
-            self._note(item, recipient, outcome, reply)
+                    outcome = replace(outcome, error=Expired(reason=outcome.error.text))
+                results.append(Settled(item.id, recipient.number, None))
+                ended.append((tried, outcome))
+            self._note(item, tried, outcome)
         return results, ended
 
-    def _unreported(self, item: QueueItem, result: Settled, ended: Mapping[int, Outcome]) -> Settled:
+    def _unreported(self, result: Settled, ended: Sequence[tuple[QueuedRecipient, Outcome]]) -> Settled:
         """The result of a failure that its sender could not be told of: another attempt."""
-        outcome = ended.get(result.number)
-        if outcome is None or outcome.error is None:
-            return result
-        due = int(self._reactor.seconds()) + self.schedule.interval(1, self._chance())
-        for recipient in item.recipients:
-            if recipient.number == result.number:
-                return replace(result, recipient=replace(recipient, due=due, reply=outcome.reply))
+        for recipient, outcome in ended:
+            if recipient.number == result.number and outcome.error is not None:
+                due = int(self._reactor.seconds()) + self.schedule.interval(1, self._chance())
+                return replace(result, recipient=replace(recipient, due=due))
         return result
 
-    def _note(self, item: QueueItem, recipient: QueuedRecipient, outcome: Outcome, reply: str) -> None:
+    def _note(self, item: QueueItem, recipient: QueuedRecipient, outcome: Outcome) -> None:
         what = "delivered"
         if outcome.error is not None:
             what = "deferred" if isinstance(outcome.error, TemporaryError) else "failed"
@@ -508,7 +500,7 @@ class Queue:
             agent=recipient.target.agent,
             place=recipient.target.place,
             host=outcome.host,
-            reply=reply or "done",
+            reply=recipient.reply or "done",
         )
 
     async def _settle(self, results: Sequence[Settled], report: NewItem | None) -> None:
@@ -539,20 +531,21 @@ class Queue:
     async def _tell(self, item: QueueItem, now: int) -> bool:
         """False if that cannot be done now."""
         end = self.schedule.end(item.envelope, item.arrived)
-        report = None
+        over = now >= end
+        results: list[Settled] = []
+        about: list[tuple[QueuedRecipient, Outcome]] = []
+        for one in item.recipients:
+            error: MailError = Expired(reason=one.reply) if over else TemporaryError(one.reply)
+            outcome = Outcome(one.target.address, error, one.host, one.reply)
+            about.append((one, outcome))
+            left = None if over else replace(one, notice=end, delayed=True)
+            results.append(Settled(item.id, one.number, left))
+            if over:
+                self._note(item, one, outcome)
         try:
             message, prefix = await self.store.message(item.id)
             try:
-                if now >= end:
-                    ended = {one.number: self._given_up(item, one) for one in item.recipients}
-                    results = [Settled(item.id, number, None) for number in ended]
-                    report = await self._reporter.finished(item, ended, message, prefix, now)
-                else:
-                    results = [
-                        Settled(item.id, one.number, replace(one, notice=end, delayed=True))
-                        for one in item.recipients
-                    ]
-                    report = await self._reporter.delayed(item, end, message, prefix, now)
+                report = await self._reporter.report(item, about, message, prefix)
             finally:
                 message.close()
         except MailError as error:
@@ -562,11 +555,6 @@ class Queue:
             return False
         await self._settle(results, report)
         return True
-
-    def _given_up(self, item: QueueItem, one: QueuedRecipient) -> Outcome:
-        outcome = Outcome(one.target.address, Expired(reason=one.reply), one.host, one.reply)
-        self._note(item, one, outcome, one.reply)
-        return outcome
 
     # Time
 

@@ -74,19 +74,12 @@ class Reporter:
         self.told = []
         self.fail = None
 
-    async def finished(self, item, outcomes, message, prefix, now):
+    async def report(self, item, about, message, prefix):
         if self.fail:
             raise self.fail
-        for one in item.recipients:
-            if one.number in outcomes:
-                error = outcomes[one.number].error
-                self.told.append((one.target.address.local, type(error).__name__ if error else "delivered"))
-        return None
-
-    async def delayed(self, item, until, message, prefix, now):
-        if self.fail:
-            raise self.fail
-        self.told += [(one.target.address.local, "delayed") for one in item.recipients]
+        for one, outcome in about:
+            kind = type(outcome.error).__name__ if outcome.error else "delivered"
+            self.told.append((one.target.address.local, kind))
         return None
 
 
@@ -192,9 +185,9 @@ class AttemptTests(QueueTestCase):
         self.agent.answers = {"bob": TemporaryError("not now")}
         self.add("bob")
         self.run_for(4 * 3600 + 60)
-        self.assertEqual(self.reporter.told, [("bob", "delayed")])
+        self.assertEqual(self.reporter.told, [("bob", "TemporaryError")])
         self.run_for(5 * DAY, step=300)
-        self.assertEqual(self.reporter.told, [("bob", "delayed"), ("bob", "Expired")])
+        self.assertEqual(self.reporter.told, [("bob", "TemporaryError"), ("bob", "Expired")])
         self.assertEqual(self.left(), [])
         self.assertLess(len(self.agent.times), 50)
 
@@ -243,7 +236,7 @@ class ReportTests(QueueTestCase):
         self.assertEqual(self.reporter.told, [])
         self.reporter.fail = None
         self.run_for(120)
-        self.assertEqual(self.reporter.told, [("bob", "delayed")])
+        self.assertEqual(self.reporter.told, [("bob", "TemporaryError")])
 
     def test_report_and_outcome_are_one_commit(self):
         report = self.queue.item(
@@ -253,11 +246,11 @@ class ReportTests(QueueTestCase):
             b"",
         )
 
-        async def make(item, outcomes, message, prefix, now):
-            self.reporter.told.append((item.id, [type(o.error) for o in outcomes.values()]))
+        async def make(item, about, message, prefix):
+            self.reporter.told.append((item.id, [type(outcome.error) for _, outcome in about]))
             return report if item.id == 1 else None
 
-        self.reporter.finished = make
+        self.reporter.report = make
         self.agent.answers = {"bob": PermanentError()}
         self.add("bob")
         self.assertEqual(self.reporter.told[0], (1, [PermanentError]))
@@ -323,7 +316,7 @@ class PlacesTests(QueueTestCase):
         for _ in range(20):
             self.add("bob")
         self.run_for(6 * DAY, step=600)
-        self.assertEqual(self.reporter.told.count(("bob", "delayed")), 20)
+        self.assertEqual(self.reporter.told.count(("bob", "TemporaryError")), 20)
         self.assertEqual(self.reporter.told.count(("bob", "Expired")), 20)
         self.assertEqual(self.left(), [])
         self.assertLess(len(self.agent.attempts), 100)
