@@ -8,6 +8,7 @@ functions and under TYPE_CHECKING count like all others.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from functools import cache
@@ -213,6 +214,25 @@ class Architecture(SynchronousTestCase):
             for module, tree in trees().items()
             for node in ast.walk(tree)
             if isinstance(node, ast.Global)
+        ]
+        self.assertEqual(wrong, [])
+
+    def test_no_repeated_group_is_possessive(self) -> None:
+        """
+        Python before 3.11.5, such as Debian 12's, does not go back to where the last round of (?:...)*+
+        began to fail (its issue 106052); (?>(?:...)*) says the same, and works.
+        """
+        possessive = re.compile(r"\)(?:[*+?]|\{[\d,]*\})\+")
+        self.assertTrue(possessive.search("(?:a b)*+") and possessive.search("(a){1,2}+"))
+        wrong = [
+            f"{module}:{node.lineno}"
+            for module, tree in trees().items()
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant)
+            and isinstance(node.value, str | bytes)
+            and possessive.search(
+                node.value if isinstance(node.value, str) else node.value.decode("latin-1")
+            )
         ]
         self.assertEqual(wrong, [])
 
