@@ -80,7 +80,7 @@ class Acceptance:
         item = self.queue.item(envelope, later, message, prefix, account)
         try:
             targets = [copy.target for copy in now]
-            done = await self.local.deliver_with(envelope, message, prefix, targets, self.queue.store, item)
+            done = await self.local.deliver_with(envelope, message, prefix, targets, self.queue.store, [item])
         except PermanentError:
             # One of the accounts is the reason; the queue finds out which, and reports it.
             done = False

@@ -14,7 +14,8 @@ of it is tried then; the others keep their place without costing an attempt each
 are told of delays and of the end by the clock, whether there was an attempt or not.
 
 Whatever happens, an item is in the store until an attempt's outcome is: a crash repeats at
-most the attempts that were under way.
+most the attempts that were under way.  Those of an agent that is in one commit with the queue
+(`IDeliversWithQueue`, our own mailboxes) are not even repeated.
 """
 
 from __future__ import annotations
@@ -30,7 +31,13 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from mailplat.errors import Expired, HostUnreachable, MailError, NoSuchMessage, TemporaryError
-from mailplat.interfaces import IDeliveryAgent, IQueueStore, ISpooledMessage, NewItem
+from mailplat.interfaces import (
+    IDeliversWithQueue,
+    IDeliveryAgent,
+    IQueueStore,
+    ISpooledMessage,
+    NewItem,
+)
 from mailplat.values import (
     NO_REQUESTS,
     Envelope,
@@ -399,6 +406,8 @@ class Queue:
             return
         report = None
         try:
+            if await self._together(line, item, message, prefix):
+                return
             results, ended = self._judged(item, await self._outcomes(line, item, message, prefix))
             if ended:
                 report = await self._reporter.report(item, ended, message, prefix)
@@ -410,15 +419,44 @@ class Queue:
             message.close()
         await self._settle(results, report)
 
+    async def _together(self, line: Line, item: QueueItem, message: ISpooledMessage, prefix: bytes) -> bool:
+        """
+        Deliver and write it down in one commit, so that a crash repeats nothing.
+
+        Returns:
+            False if that cannot be, or did not go well for all; then nothing was done.
+        """
+        agent = self._agents.get(line.agent)
+        if not IDeliversWithQueue.providedBy(agent):
+            return False
+        together: IDeliversWithQueue = agent
+        done = [(one, Outcome(one.target.address)) for one in item.recipients]
+        results = [Settled(item.id, one.number, None) for one in item.recipients]
+        envelope, targets = _asked(item)
+        report = None
+        try:
+            report = await self._reporter.report(item, done, message, prefix)
+            items = [] if report is None else [report]
+            if not await together.deliver_with(
+                envelope, message, prefix, targets, self.store, items, results
+            ):
+                return False
+        except MailError:
+            return False
+        except Exception:
+            self.log.failure("Queue item {item} could not be delivered in one commit", item=item.id)
+            return False
+        finally:
+            if report is not None:
+                report.body.close()
+        for one, outcome in done:
+            self._note(item, one, outcome)
+        return True
+
     async def _outcomes(
         self, line: Line, item: QueueItem, message: ISpooledMessage, prefix: bytes
     ) -> Sequence[Outcome]:
-        targets = [recipient.target for recipient in item.recipients]
-        envelope = replace(
-            item.envelope,
-            recipients=tuple(target.address for target in targets),
-            requests={recipient.target.address: recipient.request for recipient in item.recipients},
-        )
+        envelope, targets = _asked(item)
         agent = self._agents.get(line.agent)
         error: MailError
         try:
@@ -581,6 +619,17 @@ class Queue:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _asked(item: QueueItem) -> tuple[Envelope, list[Target]]:
+    """What an agent is asked to deliver."""
+    targets = [recipient.target for recipient in item.recipients]
+    envelope = replace(
+        item.envelope,
+        recipients=tuple(target.address for target in targets),
+        requests={recipient.target.address: recipient.request for recipient in item.recipients},
+    )
+    return envelope, targets
 
 
 def _failed(recipient: QueuedRecipient, error: MailError) -> Outcome:

@@ -68,9 +68,9 @@ class TogetherTests(AcceptanceTestCase):
         commits = []
         commit = self.store.commit
 
-        async def counted(deliveries, items=()):
+        async def counted(deliveries, items=(), results=()):
             commits.append((len(deliveries), len(items)))
-            return await commit(deliveries, items)
+            return await commit(deliveries, items, results)
 
         self.store.commit = counted
         self.assertEqual(self.send(ALICE, FAR, BOB), [None] * 3)
@@ -78,7 +78,7 @@ class TogetherTests(AcceptanceTestCase):
         self.assertEqual((self.inboxes(), self.queued()), ([1, 1], [("relay", FAR, "")]))
 
     def test_all_or_none(self):
-        async def full(deliveries, items=()):
+        async def full(deliveries, items=(), results=()):
             raise StorageFull
 
         self.store.commit = full

@@ -10,13 +10,14 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from mailplat.delivery.local import LocalDelivery
 from mailplat.delivery.queue import Queue, QueueLimits, Schedule
 from mailplat.errors import HostUnreachable, PermanentError, StorageFull, TemporaryError
 from mailplat.interfaces import IDeliveryAgent
 from mailplat.storage.memory_queue import MemoryQueue
 from mailplat.testing.fakes import MemoryMessage
 from mailplat.values import NEVER, Address, Envelope, Outcome, ReportRequest, Settled, Target
-from tests.delivery.house import now
+from tests.delivery.house import messages_of, now, store_with
 
 START = 1_700_000_000
 SENDER = Address("alice", "example.test")
@@ -443,3 +444,55 @@ class StopTests(QueueTestCase):
         self.clock.advance(1)
         self.assertTrue(waiting)
         self.assertEqual(self.left(), [])
+
+
+class OneCommit(QueueTestCase):
+    """Our own mailboxes: delivered and written down at once, so that no crash delivers twice."""
+
+    def setUp(self):
+        super().setUp()
+        self.mail = now(store_with("bob@example.test"))
+        self.store = self.mail.queue
+        self.agent = LocalDelivery(self.mail, self.clock)
+        self.queue = self.make()
+        self.settled = []
+        self.store.settle = self.settle
+
+    async def settle(self, results, items=()):
+        self.settled += results
+        await MemoryQueue.settle(self.store, results, items)
+
+    def arrives(self, *locals):
+        for local in locals:
+            self.add(local, place=f"{local}@example.test", request=ReportRequest(frozenset(["SUCCESS"])))
+        self.queue.start()
+        return [len(now(messages_of(self.mail, "bob@example.test"))), now(self.store.status()).recipients]
+
+    def test_delivered(self):
+        self.assertEqual(self.arrives("bob"), [1, 0])
+        self.assertEqual(self.settled, [])
+        self.assertEqual(self.reporter.told, [("bob", "delivered")])
+
+    def test_refused(self):
+        """Then the outcome is told as ever."""
+        self.assertEqual(self.arrives("carol"), [0, 0])
+        self.assertEqual(len(self.settled), 1)
+        self.assertEqual(self.reporter.told[-1], ("carol", "NoSuchAccount"))
+
+    def test_killed_before_the_commit(self):
+        """Nothing happened, and the next process does it all."""
+        commit, lost = self.mail.commit, Deferred()
+        self.mail.commit = lambda *arguments: lost
+        self.assertEqual(self.arrives("bob"), [0, 1])
+        self.mail.commit = commit
+        self.store._taken.clear()
+        self.queue = self.make()
+        self.queue.start()
+        self.assertEqual(len(now(messages_of(self.mail, "bob@example.test"))), 1)
+
+    def test_a_queue_of_its_own(self):
+        """A store elsewhere: the mailbox first, then the books; a crash between them delivers again."""
+        self.agent = LocalDelivery(now(store_with("bob@example.test")), self.clock)
+        self.queue = self.make()
+        self.arrives("bob")
+        self.assertEqual(len(self.settled), 1)
