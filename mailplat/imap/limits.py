@@ -36,6 +36,7 @@ class Limits:
         failed_logins: so many close the connection.
         login_timeout: silence before login.
         idle_timeout: silence after login, and in IDLE (RFC 3501 §5.4: 30 minutes at least).
+        idle_interval: so often a mailbox is looked at in IDLE even if it gave no hint.
         literal_timeout: silence while a literal is awaited.
     """
 
@@ -58,4 +59,5 @@ class Limits:
     failed_logins: int = 3
     login_timeout: float = 180.0
     idle_timeout: float = 1800.0
+    idle_interval: float = 60.0
     literal_timeout: float = 300.0

@@ -12,9 +12,9 @@ from typing import Any
 
 from mailplat.errors import NoSuchMailbox
 from mailplat.imap import commands, responses
-from mailplat.imap.engine import Bad, IMAPEngine, MessageChunk, MessageEnd, State
+from mailplat.imap.engine import Bad, Fatal, IMAPEngine, MessageChunk, MessageEnd, State
 from mailplat.imap.limits import Limits
-from mailplat.imap.refusal import Refused
+from mailplat.imap.refusal import GiveUp, Refused
 from mailplat.imap.view import Selected, Views
 from mailplat.interfaces import ISpool, NewMessage
 from mailplat.message.compose import InternalDates
@@ -224,6 +224,8 @@ class MailboxCommands:
                 return
             elif isinstance(event, Bad):
                 raise Refused(event.text)
+            elif isinstance(event, Fatal):
+                raise GiveUp(event.text)
             else:
                 raise Refused("End of message expected")
 
@@ -269,5 +271,3 @@ def matches(pattern: str, name: str) -> bool:
         else:
             places = {place + 1 for place in places if name[place : place + 1] == character}
     return len(name) in places
-
-

@@ -15,11 +15,11 @@ from mailplat.imap.commands import Item
 from mailplat.imap.fetch import Fetching
 from mailplat.imap.grammar import SequenceSet
 from mailplat.imap.reading import Outlines
-from mailplat.imap.refusal import Refused
+from mailplat.imap.refusal import Refused, code_of
 from mailplat.imap.search import search
 from mailplat.imap.view import Selected, SequenceError
 from mailplat.interfaces import IMovesMessages
-from mailplat.uids import UIDSet
+from mailplat.uids import EVERYTHING, UIDSet
 from mailplat.values import Columns, Copied, FlagChange, flag_word
 from mailplat.wire import Wire
 
@@ -87,6 +87,10 @@ class MessageCommands:
             extra = (Item.UID, *extra)
         fetching = Fetching(selected, command.plan, renderer, self._outlines, self._wire, extra)
         complete = await fetching.run(uids, command.changed_since)
+        if fetching.unseen is not None:
+            # RFC 3501 §7.1.2: a warning; what was asked for was answered all the same.
+            text = f"\\Seen was not set: {fetching.unseen.text}"
+            self._wire.write(responses.tagged(b"*", b"NO", text, code_of(fetching.unseen)))
         # RFC 5530 EXPUNGEISSUED: some are gone, which the client will hear of later.
         return "FETCH completed", b"" if complete or command.uid else b"EXPUNGEISSUED"
 
@@ -178,7 +182,9 @@ class MessageCommands:
     async def _expunge(self, command: commands.Expunge | commands.UIDExpunge) -> tuple[str, bytes]:
         selected, _ = self._mailbox()
         self._writable(selected)
-        uids = UIDSet(((1, selected.last),))
+        # RFC 3501 §6.4.3: all that have \Deleted at this moment, whoever set it and whether this client
+        # was told or not; of a message that it never heard of it will not hear either.
+        uids = EVERYTHING
         if isinstance(command, commands.UIDExpunge):
             uids = self._meant(selected, True, command.uids)
         if uids:
@@ -190,9 +196,9 @@ class MessageCommands:
     async def _close(self, command: commands.Close | commands.Unselect) -> tuple[str, bytes]:
         selected, _ = self._mailbox()
         try:
-            if isinstance(command, commands.Close) and not selected.read_only and selected.last:
-                # RFC 3501 §6.4.2: silently, and only what the client knows of.
-                await selected.view.mailbox.expunge(UIDSet(((1, selected.last),)), deleted_only=True)
+            if isinstance(command, commands.Close) and not selected.read_only:
+                # RFC 3501 §6.4.2: as EXPUNGE does, silently.
+                await selected.view.mailbox.expunge(EVERYTHING, deleted_only=True)
         finally:
             self._unselect()
         return "Completed", b""
@@ -206,9 +212,7 @@ def _believed(selected: Selected, uids: UIDSet) -> dict[int, int]:
     return known
 
 
-def _own(
-    changed: Columns, before: dict[int, int], change: FlagChange, keywords: Sequence[str]
-) -> Columns:
+def _own(changed: Columns, before: dict[int, int], change: FlagChange, keywords: Sequence[str]) -> Columns:
     """
     The rows that are as the client must think they are after its own change.
 

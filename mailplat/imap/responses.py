@@ -102,8 +102,6 @@ def uid_set(numbers: Iterable[int] | UIDSet) -> bytes:
     return str(numbers if isinstance(numbers, UIDSet) else UIDSet.of(numbers)).encode("ascii")
 
 
-
-
 # FETCH
 
 

@@ -26,29 +26,11 @@ from mailplat.imap.limits import Limits
 from mailplat.imap.mailboxes import MailboxCommands
 from mailplat.imap.messages import MessageCommands
 from mailplat.imap.reading import Outlines
-from mailplat.imap.refusal import Refused
+from mailplat.imap.refusal import GiveUp, Refused, code_of
 from mailplat.imap.view import Selected, Views
 from mailplat.interfaces import IMailAccount, IMovesMessages, ISpool
 from mailplat.message.compose import InternalDates
 from mailplat.wire import Engine, Stopping, TimedOut, Wake, Wire, WireError
-
-#: Word -> response code (RFC 5530, RFC 7889 §4); the first class that fits counts.
-CODES: tuple[tuple[type[errors.MailError], bytes], ...] = (
-    (errors.LoginFailed, b"AUTHENTICATIONFAILED"),
-    (errors.LoginCancelled, b""),
-    (errors.PrivacyRequired, b"PRIVACYREQUIRED"),
-    (errors.NoSuchMailbox, b"NONEXISTENT"),
-    (errors.MailboxExists, b"ALREADYEXISTS"),
-    (errors.OverQuota, b"OVERQUOTA"),
-    (errors.MessageTooLarge, b"TOOBIG"),
-    (errors.LimitExceeded, b"LIMIT"),
-    (errors.NotPermitted, b"NOPERM"),
-    (errors.InvalidName, b"CANNOT"),
-    (errors.CannotDo, b"CANNOT"),
-    (errors.NoSuchMechanism, b"CANNOT"),
-    (errors.InUse, b"INUSE"),
-    (errors.TemporaryError, b"UNAVAILABLE"),
-)
 
 #: What every connection offers, login or not.
 ALWAYS = (
@@ -160,15 +142,23 @@ class IMAPSession(MailboxCommands, MessageCommands):
         try:
             text, code = await act(self, command)
             if act is not IMAPSession._idle:
-                await self._news(command)
+                await self._tell(command)
             answer = responses.tagged(tag, b"OK", text, code)
         except Refused as refused:
             kind = b"BAD" if refused.code is None else b"NO"
             answer = responses.tagged(tag, kind, refused.text, refused.code or b"")
-        except errors.MalformedLogin as error:
+        except (errors.MalformedLogin, errors.LoginCancelled) as error:
+            # RFC 3501 §6.2.2: a BAD for a cancelled exchange too.
             answer = responses.tagged(tag, b"BAD", error.text)
         except errors.MailError as error:
             answer = responses.tagged(tag, b"NO", error.text, code_of(error))
+        except GiveUp as end:
+            if end.text:
+                wire.write(responses.tagged(b"*", b"BYE", end.text))
+            else:
+                self._incident(type(command).__name__)
+            self._engine.state = State.LOGOUT
+            return
         except WireError:
             raise
         except Exception:
@@ -260,6 +250,8 @@ class IMAPSession(MailboxCommands, MessageCommands):
         self._wire.write(b"+ %b\r\n" % b64encode(challenge))
         self._engine.expect_response()
         event = await self._wire.event(self._limits.login_timeout)
+        if isinstance(event, Fatal):
+            raise GiveUp(event.text)
         if not isinstance(event, Response):
             raise errors.MalformedLogin
         return event.data
@@ -293,28 +285,59 @@ class IMAPSession(MailboxCommands, MessageCommands):
                 self._wire.write(b"* OK [HIGHESTMODSEQ %d] Modseqs are told from now on\r\n" % modseq)
 
     async def _idle(self, command: commands.Idle) -> tuple[str, bytes]:
-        wire = self._wire
+        """RFC 2177: tell news as they come, until the client says DONE."""
+        wire, limits = self._wire, self._limits
         wire.write(b"+ idling\r\n")
-        await self._news(command)
+        await self._tell(command)
+        silence = 0.0
         while True:
-            event = await wire.event(self._limits.idle_timeout, wakeable=self._selected is not None)
-            if event is Wake.NEWS:
-                await self._news(command)
-            elif isinstance(event, Done):
-                return "IDLE completed", b""
-            elif isinstance(event, Bad):
-                raise Refused(event.text)
-            else:
-                raise Refused("DONE expected")
+            left = limits.idle_timeout - silence
+            wait = min(limits.idle_interval, left) if self._selected else left
+            try:
+                event = await wire.event(wait, wakeable=self._selected is not None)
+            except TimedOut:
+                # A hint may be lost: now and then the mailbox is asked without one.
+                silence += wait
+                if silence >= limits.idle_timeout:
+                    raise
+                await self._tell(command, hinted=False)
+                continue
+            match event:
+                case Wake.NEWS:
+                    await self._tell(command)
+                case Done():
+                    return "IDLE completed", b""
+                case Fatal(text):
+                    raise GiveUp(text)
+                case Bad(_, text):
+                    raise Refused(text)
+                case _:
+                    raise Refused("DONE expected")
 
     # News
 
-    async def _news(self, command: commands.Command) -> None:
-        """Tell what happened in the selected mailbox, as far as the command allows."""
+    async def _tell(self, command: commands.Command, hinted: bool = True) -> None:
+        """As `_news`; a mailbox that fails is asked again next time, and the command stays what it is."""
+        try:
+            await self._news(command, hinted)
+        except errors.MailError:
+            pass
+        except WireError:
+            raise
+        except Exception:
+            self._incident("News of a mailbox")
+
+    async def _news(self, command: commands.Command, hinted: bool) -> None:
+        """
+        Tell what happened in the selected mailbox, as far as the command allows.
+
+        Args:
+            hinted: ask the mailbox only if it gave a hint.
+        """
         selected = self._selected
         if selected is None:
             return
-        await selected.catch_up(hinted=not isinstance(command, _ASKS_FOR_NEWS))
+        await selected.catch_up(hinted and not isinstance(command, _ASKS_FOR_NEWS))
         by_number = isinstance(command, _HOLDS_EXPUNGES) and not command.uid
         if not selected.has_news:
             return
@@ -331,14 +354,6 @@ class IMAPSession(MailboxCommands, MessageCommands):
             wire.write(responses.permanent_flags(mailbox.keywords, selected.read_only))
         if news.changed:
             await self._tell_flags(selected, news.changed)
-
-
-def code_of(error: errors.MailError) -> bytes:
-    """The response code for a word."""
-    for kind, code in CODES:
-        if isinstance(error, kind):
-            return code
-    return b""
 
 
 _ACTS: dict[type, Callable[[Any, Any], Awaitable[tuple[str, bytes]]]] = {
