@@ -68,7 +68,7 @@ class MailboxCommands:
             self._views.release(view)
             raise
         self._selected = selected
-        self._renderer = responses.RowRenderer(mailbox.keywords, self._dates)
+        self._renderer = responses.RowRenderer(mailbox, self._dates)
         try:
             status = await mailbox.status()
             await selected.catch_up()

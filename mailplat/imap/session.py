@@ -342,7 +342,7 @@ class IMAPSession(MailboxCommands, MessageCommands):
         if not selected.has_news:
             return
         news = selected.news(expunges=not by_number)
-        wire, mailbox = self._wire, selected.view.mailbox
+        wire = self._wire
         if news.expunged:
             wire.write(responses.expunges(news.expunged))
         if news.exists is not None:
@@ -350,8 +350,7 @@ class IMAPSession(MailboxCommands, MessageCommands):
         if news.recent is not None:
             wire.write(responses.number(news.recent, b"RECENT"))
         if news.keywords:
-            wire.write(responses.flags(mailbox.keywords))
-            wire.write(responses.permanent_flags(mailbox.keywords, selected.read_only))
+            self._write_keywords(selected)
         if news.changed:
             await self._tell_flags(selected, news.changed)
 

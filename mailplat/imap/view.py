@@ -504,11 +504,12 @@ class Selected:
             hinted: only if the mailbox gave a hint.
         """
         view = self.view
+        mailbox = view.mailbox
         await (view.follow() if hinted else view.refresh())
-        if view.newest > self._claimed and IClaimsRecent.providedBy(view.mailbox):
+        if view.newest > self._claimed and IClaimsRecent.providedBy(mailbox):
             self._claimed = view.newest
             if not self.read_only:
-                claimed = await view.mailbox.claim_recent()
+                claimed = await mailbox.claim_recent()
             else:
                 # RFC 3501 §6.3.2: nothing loses \Recent here.  A claim takes all there are, so what
                 # nobody claimed are the newest.
@@ -548,11 +549,13 @@ class Selected:
             recent = self.count_recent()
         elif expunged and (told := self._recent) and told != (count := self.count_recent()):
             recent = count
-        keywords = len(view.mailbox.keywords) > self._keywords
-        if keywords:
-            self._keywords = len(view.mailbox.keywords)
         changed, self.pending = self.pending, NOTHING
-        return News(expunged, exists, recent, keywords, changed)
+        return News(expunged, exists, recent, self.has_new_keywords(), changed)
+
+    def has_new_keywords(self) -> bool:
+        """The mailbox has more keywords than the client was told; from here on they count as told."""
+        known, self._keywords = self._keywords, len(self.view.mailbox.keywords)
+        return self._keywords > known
 
     def told(self, rows: Columns) -> None:
         """The client was told the flags of these rows; they may have changed again since."""

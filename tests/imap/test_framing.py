@@ -178,6 +178,7 @@ class FramingTests(SynchronousTestCase):
             (found,) = pieces(b"a X {" + size + b"}\r\n", "refuse")
             self.assertIsInstance(found, Announced)
             self.assertGreaterEqual(found.size, 10**19)
+            self.assertEqual(found.text, b"a X ")
 
     def test_not_a_literal(self) -> None:
         # twisted.md E 15: numbers that only int() understands.
