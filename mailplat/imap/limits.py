@@ -37,7 +37,7 @@ class Limits:
         login_timeout: silence before login.
         idle_timeout: silence after login, and in IDLE (RFC 3501 §5.4: 30 minutes at least).
         idle_interval: so often a mailbox is looked at in IDLE even if it gave no hint.
-        literal_timeout: silence while a literal is awaited.
+        literal_timeout: silence while a literal is awaited that the client was told to send.
     """
 
     line: int = 64 * KIB

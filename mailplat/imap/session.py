@@ -101,8 +101,9 @@ class IMAPSession(MailboxCommands, MessageCommands):
         wire = self._wire
         wire.write(responses.tagged(b"*", b"OK", "mailplat ready", self._capability_code()))
         try:
+            event: object = None
             while self._engine.state is not State.LOGOUT:
-                event = await wire.event(self._silence())
+                event = await wire.event(self._silence(isinstance(event, Continue)))
                 if isinstance(event, commands.Command):
                     await self._command(event)
                 else:
@@ -117,10 +118,11 @@ class IMAPSession(MailboxCommands, MessageCommands):
             if logout is not None:
                 logout()
 
-    def _silence(self) -> float:
+    def _silence(self, in_literal: bool) -> float:
         limits = self._limits
         early = self._engine.state is State.NOT_AUTHENTICATED
-        return limits.login_timeout if early else limits.idle_timeout
+        silence = limits.login_timeout if early else limits.idle_timeout
+        return min(silence, limits.literal_timeout) if in_literal else silence
 
     def _remark(self, event: object) -> None:
         """An event of the engine that is not a command."""
