@@ -17,7 +17,7 @@ class Limits:
 
     Attributes:
         line: text of one command, its literals left out.
-        line_before_login: the same before login.
+        line_before_login: the same before login; ID with all it may have (RFC 2971 §3.3) is 33,000.
         literals: literals of one command together, APPEND's message left out.
         literals_before_login: the same before login.
         literal_count: literals of one command.
@@ -41,7 +41,7 @@ class Limits:
     """
 
     line: int = 64 * KIB
-    line_before_login: int = 4 * KIB
+    line_before_login: int = 36 * KIB
     literals: int = 64 * KIB
     literals_before_login: int = 8 * KIB
     literal_count: int = 250

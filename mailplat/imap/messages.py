@@ -175,10 +175,17 @@ class MessageCommands:
         self._writable(selected)
         uids = self._meant(selected, command.uid, command.numbers)
         mailbox = selected.view.mailbox
-        if not IMovesMessages.providedBy(mailbox):
-            raise Refused("This mailbox cannot move messages", b"CANNOT")
+        movable = IMovesMessages.providedBy(mailbox)
         try:
-            moved = await mailbox.move(uids, command.mailbox)
+            if command.mailbox == mailbox.name:
+                # RFC 6851 §3: allowed where COPY is.  Stores have no such move; the copies come first, so
+                # that nothing is ever lost.
+                moved = await mailbox.copy(uids, command.mailbox)
+                await mailbox.expunge(UIDSet.of(moved.sources), deleted_only=False)
+            elif movable:
+                moved = await mailbox.move(uids, command.mailbox)
+            else:
+                raise Refused("This mailbox cannot move messages", b"CANNOT")
         except NoSuchMailbox as error:
             raise Refused(error.text, b"TRYCREATE") from None
         self._something_was(command, moved)

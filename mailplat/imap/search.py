@@ -13,6 +13,7 @@ stands there, whatever its zone.
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Callable, Sequence
 from datetime import date
@@ -26,7 +27,7 @@ from mailplat.imap.commands import Key, When
 from mailplat.imap.reading import OUTLINES, PIECE, Outlines, Pause, Source, sources
 from mailplat.imap.view import Rows, Selected
 from mailplat.interfaces import ISearches
-from mailplat.message import headers, sections
+from mailplat.message import addresses, headers, sections
 from mailplat.message.outline import BadRecord, Outline, header_size, rendered_envelope
 from mailplat.uids import UIDSet
 from mailplat.values import SYSTEM_FLAGS, Outlined
@@ -397,6 +398,13 @@ class _Indexed(Criterion):
         return None
 
 
+#: Fields that are searched as ENVELOPE has them, too (RFC 3501 §6.4.4).
+_ADDRESS_FIELDS = frozenset({b"from", b"to", b"cc", b"bcc"})
+
+#: What the envelope of an address leaves out: comments, escapes, white space around the "@".
+_ODD_ADDRESS = re.compile(rb"[(\\]|[ \t]@|@[ \t]")
+
+
 class _Header(_Indexed):
     need = _HEADER
 
@@ -415,12 +423,24 @@ class _Header(_Indexed):
                 # "If the string is empty, all messages that have the field" (RFC 3501 §6.4.4)
                 if not self._wanted:
                     return True
-                if self._plain is not None and b"=?" not in value and value.isascii():
-                    if self._plain in _unfolded(value).lower():
-                        return True
-                elif self._wanted in headers.decode_words(_unfolded(value)).casefold():
+                value = _unfolded(value)
+                if self._in(value):
+                    return True
+                if name in _ADDRESS_FIELDS and _ODD_ADDRESS.search(value) and self._in(_addresses(value)):
                     return True
         return False
+
+    def _in(self, value: bytes) -> bool:
+        if self._plain is not None and b"=?" not in value and value.isascii():
+            return self._plain in value.lower()
+        return self._wanted in headers.decode_words(value).casefold()
+
+
+def _addresses(value: bytes) -> bytes:
+    """Addresses as their envelope has them: `name <local@host>, ...`."""
+    return b", ".join(
+        b"%b <%b@%b>" % (one.name or b"", one.local or b"", one.host or b"") for one in addresses.parse(value)
+    )
 
 
 class _Body(_Indexed):

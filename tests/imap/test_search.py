@@ -66,3 +66,17 @@ class TextTests(SynchronousTestCase):
         self.assertEqual(self.found(bodies, Not(HeaderContains("subject", "TWO")), outlined=False), [1])
         self.assertEqual(self.found(bodies, HeaderContains("cc", ""), outlined=False), [])
         self.assertEqual(self.found(bodies, HeaderContains("subject", ""), outlined=False), [1, 2])
+
+    def test_addresses_as_the_envelope_has_them(self) -> None:
+        """RFC 3501 §6.4.4: "in the envelope structure's FROM field"; what stands there counts as well."""
+        bodies = [
+            b"From: <joe (the other) @ (at) example.test>\r\n\r\n",
+            b"From: joe @example.test (Joe (Q.) Public)\r\n\r\n",
+            b'From: "Joe \\"Q.\\" Public" <joe@example.test>\r\n\r\n',
+            b"From: =?utf-8?q?J=C3=B6e?= <joe@ example.test>\r\n\r\n",
+        ]
+        self.assertEqual(self.found(bodies, HeaderContains("from", "joe@example.test")), [1, 2, 3, 4])
+        self.assertEqual(self.found(bodies, HeaderContains("from", 'joe "q." public')), [3])
+        self.assertEqual(self.found(bodies, HeaderContains("from", "the other")), [1])
+        self.assertEqual(self.found(bodies, HeaderContains("from", "jöe <JOE@example")), [4])
+        self.assertEqual(self.found(bodies, HeaderContains("x-from", "joe@example.test")), [])
