@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 
 from mailplat.imap.limits import Limits
 from mailplat.imap.server import IMAPFactory
@@ -79,12 +80,14 @@ def lines(data: bytes) -> list[str]:
 
 
 def now(awaitable: Any) -> Any:
-    """The result of what needs no waiting."""
+    """The result of what needs no waiting, or what it raised."""
     results: list[Any] = []
 
-    async def run() -> None:
-        results.append(await awaitable)
+    async def run() -> Any:
+        return await awaitable
 
-    Deferred.fromCoroutine(run())
+    Deferred.fromCoroutine(run()).addBoth(results.append)
     (result,) = results
+    if isinstance(result, Failure):
+        result.raiseException()
     return result

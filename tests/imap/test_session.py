@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -11,6 +12,7 @@ from mailplat.errors import NotPermitted, StorageFull
 from mailplat.imap.reading import PIECE
 from mailplat.uids import EVERYTHING, UIDSet
 from mailplat.values import FlagChange
+from tests.auth.scram_client import ScramClient
 from tests.imap.support import ALICE, PASSWORD, Client, Server, now
 
 BODY = b"Subject: x\r\n\r\nhello\r\n"
@@ -262,6 +264,17 @@ class LoginTests(SynchronousTestCase):
         answer = client(f"LOGIN nobody {PASSWORD}")
         self.assertEqual(answer[-1], "* BYE Too many failed logins")
         self.assertTrue(client.wire.ended)
+
+    def test_scram(self) -> None:
+        client = Server().client(login=False)
+        scram = ScramClient(ALICE, PASSWORD)
+        (challenge,) = client.send(b"a AUTHENTICATE SCRAM-SHA-256 %b\r\n" % b64encode(scram.first()))
+        (proof,) = client.send(b64encode(scram.final(b64decode(challenge[2:]))) + b"\r\n")
+        self.assertTrue(scram.trusts(b64decode(proof[2:])))
+        # The server's proof goes as a challenge, as OK has no room for it (RFC 5802 §5).
+        (answer,) = client.send(b"\r\n")
+        self.assertTrue(answer.startswith("a OK [CAPABILITY "), answer)
+        self.assertTrue(client("SELECT INBOX")[-1].startswith("OK"))
 
     def test_cancelled(self) -> None:
         """RFC 3501 §6.2.2: a tagged BAD."""
