@@ -224,26 +224,27 @@ class Fetching:
             # RFC 3501 §6.4.5 says nothing of parts that are not there; NIL is what nstring has for it.
             self.wire.write(b"NIL")
             return
-        begin, most = item.partial or (0, source.size + 4)
         if item.what in ("HEADER.FIELDS", "HEADER.FIELDS.NOT"):
-            await self._fields(item, source, *ranges[0], begin, most)
+            await self._fields(item, source, *ranges[0])
             return
         if item.partial is not None:
-            ranges = _part_of(ranges, begin, most)
+            ranges = _part_of(ranges, *item.partial)
         self.wire.write(b"{%d}\r\n" % sum(length for _, length in ranges))
         for start, length in ranges:
-            async for piece in _pieces(source, start, length):
+            end = start + length
+            while start < end:
+                piece = await _piece(source, start, end)
                 self.wire.write(_without_nul(piece))
+                start += len(piece)
                 await self.wire.drained()
 
-    async def _fields(
-        self, item: FetchItem, source: Source, start: int, length: int, begin: int, most: int
-    ) -> None:
-        """The chosen fields of the header at `start`: `most` octets of them from `begin` on."""
+    async def _fields(self, item: FetchItem, source: Source, start: int, length: int) -> None:
+        """The chosen fields of the header at `start`."""
+        begin, most = item.partial or (0, length + 4)
         if length <= PIECE:
-            header = b"".join([piece async for piece in _pieces(source, start, length)])
-            chosen = sections.select_fields(header, item.fields, item.negate)
-            literal = _without_nul(chosen[begin : begin + most])
+            header = await source.read(start, length)
+            chosen = _without_nul(sections.select_fields(header, item.fields, item.negate))
+            literal = chosen[begin : begin + most]
             self.wire.write(b"{%d}\r\n%b" % (len(literal), literal))
             return
         # Looked through twice rather than held: the length of a literal comes first.
@@ -262,21 +263,21 @@ class Fetching:
             await self.wire.pause()
 
 
-async def _pieces(source: Source, start: int, length: int) -> AsyncIterator[bytes]:
-    """These octets; all of them, as a literal must be as long as was announced."""
-    end = start + length
-    while start < end:
-        piece = await source.read(start, min(PIECE, end - start))
-        if not piece:
-            raise NoSuchMessage(reason="The message is shorter than its mailbox says")
-        yield piece
-        start += len(piece)
+async def _piece(source: Source, start: int, end: int) -> bytes:
+    """The next octets of a range; never none, as a literal must be as long as was announced."""
+    piece = await source.read(start, min(PIECE, end - start))
+    if not piece:
+        raise NoSuchMessage(reason="The message is shorter than its mailbox says")
+    return piece
 
 
 async def _chosen(item: FetchItem, source: Source, start: int, length: int) -> AsyncIterator[bytes]:
     """What HEADER.FIELDS chooses of a large header."""
     fields = FieldFilter(item.fields, item.negate)
-    async for piece in _pieces(source, start, length):
+    end = start + length
+    while start < end:
+        piece = await _piece(source, start, end)
+        start += len(piece)
         yield fields.feed(piece)
     yield fields.finish()
 
