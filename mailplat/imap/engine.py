@@ -237,7 +237,7 @@ class IMAPEngine:
         event = self._command() if mode is _Mode.COMMAND else self._answer(mode)
         if isinstance(event, Command):
             self._bad = 0
-        elif isinstance(event, Bad | No):
+        elif isinstance(event, Bad):
             self._bad += 1
         return event
 
