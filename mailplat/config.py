@@ -47,8 +47,9 @@ from twisted.internet.endpoints import serverFromString
 from mailplat.auth.guessers import GuessLimits
 from mailplat.auth.names import canonical_domain
 from mailplat.connection import ConnectionLimits
+from mailplat.delivery.aliases import split_address
 from mailplat.delivery.intake import IntakeLimits
-from mailplat.delivery.routing import RoutingLimits, split_address
+from mailplat.delivery.routing import RoutingLimits
 from mailplat.errors import ConfigurationError, InvalidName
 from mailplat.imap.limits import Limits as IMAPLimits
 from mailplat.pop3.engine import Limits as POP3Limits

@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Coroutine
 from dataclasses import dataclass, replace
+from math import inf
 from secrets import token_hex
 from typing import Any, Protocol
 
@@ -101,6 +102,9 @@ class Connection(TwistedProtocol):
     _waiting: Deferred[None] | None = None
     _waiting_for = ""  # "data", "room" or "turn"
     _deadline = 0.0
+    _patience = _most_patience = inf  # seconds that the peer may have us wait in this phase
+    _earned = 0.0  # seconds of it that an octet gives back
+    _since = 0.0  # waiting up to here has been counted
     _timer: IDelayedCall | None = None
     _closing: IDelayedCall | None = None
     _turn = 0.0
@@ -142,6 +146,10 @@ class Connection(TwistedProtocol):
             return
         engine = self.engine
         engine.receive(data)
+        if self._earned:
+            if self._waiting_for == "data":
+                self._count_waiting(self._reactor.seconds())
+            self._patience = min(self._patience + len(data) * self._earned, self._most_patience)
         if self._waiting_for == "data":
             self._resume()
         if self._reading and not self._lost and engine.buffered > engine.most_buffered:
@@ -246,14 +254,20 @@ class Connection(TwistedProtocol):
             now = self._reactor.seconds()
             # One deadline for the whole event: a peer that sends a byte now and then is
             # as silent as one that sends none.
-            deadline = deadline or now + timeout
+            deadline = deadline or now + min(timeout, self._patience)
             if now >= deadline:
                 raise TimedOut()
             self._wakeable = wakeable
             self._deadline = deadline
             self._watch_clock()
+            self._since = now
             await self._wait("data")
             self._wakeable = False
+            self._count_waiting(self._turn)
+
+    def phase(self, patience: float | None, rate: float = 0.0) -> None:
+        self._patience = self._most_patience = inf if patience is None else patience
+        self._earned = 1 / rate if rate else 0.0
 
     def write(self, data: bytes) -> None:
         self._out.append(data)
@@ -300,6 +314,11 @@ class Connection(TwistedProtocol):
             self.transport.startTLS(self.factory.tls)
 
     # Inside
+
+    def _count_waiting(self, now: float) -> None:
+        """Only while we wait for the peer does time run against it."""
+        self._patience -= now - self._since
+        self._since = now
 
     def _start(self) -> None:
         session = self.factory.session(self)

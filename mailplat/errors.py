@@ -6,7 +6,8 @@ word to its own code.  Whether trying again later may help is in the class: ever
 either a `TemporaryError` or a `PermanentError`.
 
 Every error carries two texts.  `text` may be shown to the peer: it says what happened
-without naming other people's data.  `reason` is for the log only.
+without naming other people's data.  `reason` is for the log only.  Its class has the status
+code (RFC 3463, and the registry of RFC 5248) that SMTP replies and delivery reports give.
 """
 
 
@@ -21,6 +22,7 @@ class MailError(Exception):
     """
 
     default = "The operation failed"
+    status = "5.0.0"
 
     def __init__(self, text: str = "", reason: str = "") -> None:
         self.text = text or self.default
@@ -32,6 +34,7 @@ class TemporaryError(MailError):
     """It did not work now; the same request may work later."""
 
     default = "Temporary failure, please try again later"
+    status = "4.3.0"
 
 
 class PermanentError(MailError):
@@ -45,30 +48,52 @@ class StorageFull(TemporaryError):
     """The disk is full or refused to sync.  Nothing was changed."""
 
     default = "Storage is unavailable, please try again later"
+    status = "4.3.1"
 
 
 class TooBusy(TemporaryError):
     """A bounded resource (connections, logins waiting) is used up."""
 
     default = "Too busy, please try again later"
+    status = "4.3.2"
 
 
 class InUse(TemporaryError):
     """Somebody else holds what may be held once only, such as a POP3 maildrop."""
 
     default = "In use by another session"
+    status = "4.2.1"
 
 
-class NoRouteYet(TemporaryError):
-    """The recipient is not ours and there is nothing here that carries mail away."""
+class HostUnreachable(TemporaryError):
+    """
+    The next hop could not be reached or will have nothing to do with us now.  It says nothing
+    about the message: every other one for the same next hop would fare alike.
+    """
 
-    default = "Delivery to other hosts is not available yet"
+    default = "The next host cannot be reached"
+    status = "4.4.1"
+
+
+class NotResolved(TemporaryError):
+    """The DNS gave no answer, which says nothing about whether there is one."""
+
+    default = "The domain cannot be looked up now"
+    status = "4.4.3"
+
+
+class RateExceeded(TemporaryError):
+    """More than the peer or the account may send in a while."""
+
+    default = "Too much mail for now, please try again later"
+    status = "4.7.0"
 
 
 class LoginUnavailable(TemporaryError):
     """Credentials could not be checked now; says nothing about them."""
 
     default = "Login is unavailable, please try again later"
+    status = "4.7.0"
 
 
 # Permanent
@@ -78,32 +103,38 @@ class LoginFailed(PermanentError):
     """Unknown user or wrong password: the same words for both."""
 
     default = "Authentication failed"
+    status = "5.7.8"
 
 
 class LoginCancelled(PermanentError):
     """The client broke its SASL exchange off."""
 
     default = "Authentication cancelled"
+    status = "5.7.0"
 
 
 class MalformedLogin(PermanentError):
     """What the client sent in a SASL exchange is not what its mechanism says."""
 
     default = "Malformed authentication exchange"
+    status = "5.5.2"
 
 
 class NoSuchMechanism(PermanentError):
     default = "Unsupported authentication mechanism"
+    status = "5.5.4"
 
 
 class PrivacyRequired(PermanentError):
     """A password would have crossed the network in clear."""
 
     default = "Encryption is required, use TLS first"
+    status = "5.7.11"
 
 
 class NoSuchAccount(PermanentError):
     default = "No such account"
+    status = "5.1.1"
 
 
 class AccountExists(PermanentError):
@@ -112,6 +143,7 @@ class AccountExists(PermanentError):
 
 class NoSuchMailbox(PermanentError):
     default = "No such mailbox"
+    status = "5.2.1"
 
 
 class MailboxExists(PermanentError):
@@ -138,48 +170,79 @@ class InvalidPassword(PermanentError):
 
 class NotPermitted(PermanentError):
     default = "Not permitted"
+    status = "5.7.1"
 
 
 class CannotDo(PermanentError):
     """The store or the mailbox lacks the ability."""
 
     default = "Not supported here"
+    status = "5.3.3"
 
 
 class OverQuota(PermanentError):
     default = "Over quota"
+    status = "5.2.2"
 
 
 class LimitExceeded(PermanentError):
     """A named limit, for example on keywords in a mailbox."""
 
     default = "Limit exceeded"
+    status = "5.5.3"
 
 
 class MessageTooLarge(PermanentError):
     default = "Message too large"
+    status = "5.3.4"
 
 
 class InvalidMessage(PermanentError):
     """Message bytes that may not be passed on, such as a bare CR or LF over SMTP."""
 
     default = "Message contains invalid data"
+    status = "5.6.0"
 
 
 class SenderRefused(PermanentError):
     default = "Sender address refused"
+    status = "5.7.1"
+
+
+class NoSuchDomain(PermanentError):
+    """The DNS knows that there is no such name."""
+
+    default = "No such domain"
+    status = "5.1.2"
+
+
+class NoMailThere(PermanentError):
+    """A domain that says it takes no mail (RFC 7505), or a next hop that is ourselves."""
+
+    default = "The domain does not accept mail"
+    status = "5.1.10"
+
+
+class Expired(PermanentError):
+    """It was tried for as long as it is worth trying."""
+
+    default = "Delivery was given up"
+    status = "5.4.7"
 
 
 class NoSuchRecipient(PermanentError):
     default = "No such recipient here"
+    status = "5.1.1"
 
 
 class RelayDenied(PermanentError):
     default = "Relaying denied"
+    status = "5.7.1"
 
 
 class MessageRefused(PermanentError):
     default = "Message refused"
+    status = "5.7.1"
 
 
 # For operators

@@ -23,7 +23,7 @@ Rules that hold for every method:
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +43,13 @@ from mailplat.values import (
     MailboxStatus,
     Outcome,
     Outlined,
+    QueuedRecipient,
+    QueueItem,
+    QueueStatus,
     ScramRecord,
+    Settled,
+    Target,
+    TLSRequirement,
 )
 
 # Storage: the four interfaces of a mailbox store
@@ -310,15 +316,22 @@ class Delivery:
 
 
 class ICommitsTogether(Interface):
-    """A store that can append to several accounts at once, all or none."""
+    """A store that can append to several accounts and to its queue at once, all or none."""
 
-    def commit(deliveries: Sequence[Delivery]) -> Awaitable[Sequence[int]]:
+    queue: IQueueStore | None = Attribute("The queue that `commit` adds items to; None if it has none.")
+
+    def commit(
+        deliveries: Sequence[Delivery], items: Sequence[NewItem] = ()
+    ) -> Awaitable[tuple[Sequence[int], Sequence[int]]]:
         """
+        Args:
+            items: for `queue`; there must be none where that is None.
+
         Returns:
-            the UIDs, in the order of `deliveries`.
+            the UIDs in the order of `deliveries`, and the ids in the order of `items`.
 
         Raises:
-            as `IMailbox.append`, and NoSuchAccount; then nothing was appended.
+            as `IMailbox.append`, and NoSuchAccount; then nothing was appended or added.
         """
 
 
@@ -392,7 +405,8 @@ class IMailReceiver(Interface):
         May this peer send as `envelope.sender`?  The recipients are empty yet.
 
         Raises:
-            SenderRefused, MessageTooLarge (by the declared size), StorageFull, TooBusy.
+            SenderRefused, MessageTooLarge (by the declared size), RateExceeded, StorageFull,
+            TooBusy.
         """
 
     def recipient(envelope: Envelope, recipient: Address) -> Awaitable[None]:
@@ -400,7 +414,7 @@ class IMailReceiver(Interface):
         May this peer send to `recipient`, after those already in the envelope?
 
         Raises:
-            NoSuchRecipient, RelayDenied, NoRouteYet, OverQuota, LimitExceeded.
+            NoSuchRecipient, RelayDenied, RateExceeded, OverQuota, LimitExceeded.
         """
 
     def message(envelope: Envelope, message: ISpooledMessage) -> Awaitable[Sequence[Outcome]]:
@@ -413,6 +427,18 @@ class IMailReceiver(Interface):
 
         Raises:
             MailError: the same for all recipients.
+        """
+
+
+class IVerifiesAddresses(Interface):
+    """A receiver whose peer may ask who is here (VRFY, RFC 5321 §3.5)."""
+
+    def verify(address: Address) -> Awaitable[bool]:
+        """
+        Whether mail for this address would be delivered; False if that cannot be said.
+
+        Raises:
+            NoSuchRecipient: it would not.
         """
 
 
@@ -470,11 +496,14 @@ class ISpool(Interface):
 class IRouter(Interface):
     """Says where a recipient's mail goes."""
 
-    def route(recipient: Address) -> Awaitable[Sequence[str | Address]]:
+    def route(recipient: Address, sender: Address | None) -> Awaitable[Sequence[Target]]:
         """
-        Where mail for `recipient` goes: names of local accounts, and addresses elsewhere.
+        Where mail for `recipient` goes.
 
-        An alias may have several targets.  The result is never empty.
+        An alias may have several targets; no two are the same, and the result is never empty.
+
+        Args:
+            sender: the reverse-path, which may choose the next hop; None for the null one.
 
         Raises:
             NoSuchRecipient: a domain of ours, but nobody there.
@@ -488,22 +517,214 @@ class IRouter(Interface):
 
 
 class IDeliveryAgent(Interface):
-    """Carries a message to recipients of one kind."""
+    """
+    Carries a message to recipients of one kind.
+
+    It may be asked for several messages at once, and for the same message and target again
+    when an attempt failed or the server was killed before its outcome was on disk.
+    """
 
     def deliver(
-        envelope: Envelope, message: ISpooledMessage, prefix: bytes, recipients: Sequence[tuple[Address, str]]
+        envelope: Envelope, message: ISpooledMessage, prefix: bytes, targets: Sequence[Target]
     ) -> Awaitable[Sequence[Outcome]]:
         """
         Args:
-            envelope: as the peer stated it.
+            envelope: as the peer stated it; its recipients are those of `targets`, and its
+                requests are by their addresses.
             message: stays the caller's.
             prefix: trace header lines for every copy; the agent puts its own (Return-Path,
                 Delivered-To) before them.
-            recipients: (address as given in the envelope, target that the router named).
-                The same target may occur twice: it gets one copy.
+            targets: the same place may occur twice.
 
         Returns:
-            an outcome for each of `recipients`, in their order; success is durable.
+            an outcome for each of `targets`, in their order; success is durable, or
+            acknowledged by the next hop.  TemporaryError asks for another attempt later.
+
+        Raises:
+            MailError: the same for all of them.  HostUnreachable has the queue leave the place
+                alone for a while.
+        """
+
+
+# The queue
+
+
+@dataclass(frozen=True, slots=True)
+class NewItem:
+    """
+    A message on its way into the queue.
+
+    Attributes:
+        envelope: as `QueueItem.envelope`.
+        body: stays owned by the caller, as in `NewMessage`.
+        prefix: trace header lines; may be empty.
+        recipients: numbered from 0 in their order; at least one.
+        account, arrived: as in `QueueItem`.
+    """
+
+    envelope: Envelope
+    body: ISpooledMessage
+    prefix: bytes
+    recipients: Sequence[QueuedRecipient]
+    account: str
+    arrived: int
+
+
+class IQueueStore(Interface):
+    """
+    Keeps messages until each of their recipients is done with.
+
+    Times are whole seconds since 1970, as the caller's clock has them.  A million items
+    waiting cost no memory and no slow start: everything that is asked for is bounded and
+    answered from an index.
+
+    A recipient that `take` or `take_overdue` handed out is *taken*: neither hands it out again
+    until it is settled or given back, or this process ends.  Whoever changes items meanwhile
+    (another process that cancels one) need not know: settling what is gone changes nothing.
+    """
+
+    def add(items: Sequence[NewItem]) -> Awaitable[Sequence[int]]:
+        """
+        Add all or none.
+
+        Returns:
+            their ids, ascending.
+
+        Raises:
+            StorageFull.
+        """
+
+    def places(most: int, besides: Collection[tuple[str, str]]) -> Awaitable[Sequence[tuple[str, str, int]]]:
+        """
+        The next hops for which something waits: (agent, place, earliest due), soonest first.
+
+        What is taken counts with its old time until it is settled.  Held recipients do not count.
+        A next hop at rest has at least the time that `rest` gave it.
+
+        Args:
+            most: how many at the most.
+            besides: (agent, place) pairs to leave out; a few hundred at the most.
+        """
+
+    def take(agent: str, place: str, before: int, most: int) -> Awaitable[Sequence[QueueItem]]:
+        """
+        Items that are due for this next hop at `before` or sooner, soonest first, each with those
+        of its recipients that are; they are taken from now on.  Nothing of a next hop at rest.
+
+        Args:
+            most: items, at the most.
+        """
+
+    def rest(agent: str, place: str, until: int) -> Awaitable[None]:
+        """
+        Leave a next hop alone until then, whatever waits for it; 0 ends that.
+
+        It need not survive a crash.
+        """
+
+    def take_overdue(before: int, most: int) -> Awaitable[Sequence[QueueItem]]:
+        """
+        Items whose sender is to be told at `before` or sooner, soonest first, each with the
+        recipients that it is about; they are taken from now on.
+        """
+
+    def give_back(item: int, numbers: Collection[int]) -> None:
+        """These are not taken any more, and are as they were."""
+
+    def message(item: int) -> Awaitable[tuple[ISpooledMessage, bytes]]:
+        """
+        The message and its prefix; the caller closes the message.
+
+        Raises:
+            NoSuchMessage: the item is gone.
+        """
+
+    def settle(results: Sequence[Settled], items: Sequence[NewItem] = ()) -> Awaitable[None]:
+        """
+        Write down what attempts came to, and add items (reports about them), in one commit.
+
+        An item whose recipients are all done with is removed.  The recipients are not taken any
+        more.  Where `change` gave a taken recipient another target, due or notice meanwhile, these
+        three stay as they were decided; the rest is as `results` says.
+
+        Raises:
+            StorageFull: nothing was changed, and they are still taken.
+        """
+
+    def status() -> Awaitable[QueueStatus]:
+        """The counters, without looking at every item where possible."""
+
+    def items(after: int, most: int) -> Awaitable[Sequence[QueueItem]]:
+        """Items whose id is greater than `after`, ascending, with all their recipients."""
+
+    def item(item: int) -> Awaitable[QueueItem]:
+        """
+        One item.
+
+        Raises:
+            NoSuchMessage.
+        """
+
+    def change(recipients: Sequence[Settled]) -> Awaitable[int]:
+        """
+        What an operator decides: as `settle`, also for what is taken, and without ending that.
+
+        Returns:
+            how many of the recipients were there to be changed.
+        """
+
+    def watch(hint: Callable[[], None]) -> Callable[[], None]:
+        """
+        Have `hint()` called, in the reactor thread, when something may have become due sooner: when
+        items were added or changed, by whatever process.  What `settle` itself puts off is not told.
+
+        As in `IMailbox.watch`, it may be lost, repeated or late.
+
+        Returns:
+            a callable that stops it; may be called twice.
+        """
+
+
+# Other hosts
+
+
+class IResolver(Interface):
+    """
+    Looks names up in the DNS.
+
+    Names are given and returned in ASCII (A-labels), lower case, without the last dot.
+    """
+
+    def mail_exchangers(domain: str) -> Awaitable[Sequence[tuple[int, str]]]:
+        """
+        (preference, host name) of each MX record, lowest preference first; none if the domain
+        has no MX.  The host name is empty in a null MX (RFC 7505).
+
+        Raises:
+            NoSuchDomain: there is no such name.
+            NotResolved: there was no answer.
+        """
+
+    def addresses(host: str) -> Awaitable[Sequence[str]]:
+        """
+        IPv6 and IPv4 addresses as text, as they are to be tried; none if there are none.
+
+        Raises:
+            NoSuchDomain, NotResolved.
+        """
+
+
+class ITLSPolicy(Interface):
+    """Says what TLS must be like on the way to another domain's hosts."""
+
+    def requirement(domain: str, host: str) -> Awaitable[TLSRequirement]:
+        """
+        Args:
+            domain: the recipients' domain, or the next hop as it was configured.
+            host: the host that is about to be connected to.
+
+        Raises:
+            TemporaryError: it cannot be found out now; the host is not to be used.
         """
 
 
@@ -545,6 +766,26 @@ class IStoreFactory(Interface):
     help: str = Attribute("What it is and what may stand after the colon.")
 
     def generate(argument: str, context: StoreContext) -> IMailStore:
+        """
+        Args:
+            argument: what stands after the colon; may be empty.
+
+        Raises:
+            ConfigurationError: `argument` makes no sense.
+        """
+
+
+class IAgentFactory(Interface):
+    """
+    Makes a delivery agent from a line such as `pipe:/usr/bin/procmail`.
+
+    Found by name as `IStoreFactory` is, in group `mailplat.agents`.
+    """
+
+    name: str = Attribute("What stands before the colon: a lower-case word.")
+    help: str = Attribute("What it is and what may stand after the colon.")
+
+    def generate(argument: str, context: StoreContext) -> IDeliveryAgent:
         """
         Args:
             argument: what stands after the colon; may be empty.

@@ -1,10 +1,10 @@
 """
-Finding parts by name: `sqlite:/var/mail` becomes a store.
+Finding parts by name: `sqlite:/var/mail` becomes a store, `pipe:/usr/bin/procmail` an agent.
 
-A store factory is found in two places: among the entry points of group `mailplat.stores`,
-and among the plugins of `twisted.plugin` (one file in a `twisted/plugins` directory).  Our
-own come by the second road, as a stranger's may.  Only what is asked for by name is
-loaded from an entry point, and what is loaded is checked before it is used.
+A factory is found in two places: among the entry points of group `mailplat.stores` or
+`mailplat.agents`, and among the plugins of `twisted.plugin` (one file in a `twisted/plugins`
+directory).  Our own come by the second road, as a stranger's may.  Only what is asked for by
+name is loaded from an entry point, and what is loaded is checked before it is used.
 
 Checkers for logging in have a road of their own: `twisted.cred.strcred`.
 """
@@ -27,10 +27,29 @@ from zope.interface.verify import verifyObject
 
 import twisted.plugins
 from mailplat.errors import ConfigurationError, MailError, PluginError
-from mailplat.interfaces import IMailStore, IStoreFactory, StoreContext
+from mailplat.interfaces import IAgentFactory, IDeliveryAgent, IMailStore, IStoreFactory, StoreContext
 
-#: The group of entry points.
-STORES = "mailplat.stores"
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """
+    A kind of part that a line of configuration can name.
+
+    Attributes:
+        word: as it is called in messages and lists.
+        group: of entry points.
+        factory, product: what is found by name, and what that makes.
+    """
+
+    word: str
+    group: str
+    factory: Any
+    product: Any
+
+
+STORE = Kind("store", "mailplat.stores", IStoreFactory, IMailStore)
+AGENT = Kind("agent", "mailplat.agents", IAgentFactory, IDeliveryAgent)
+KINDS = {kind.word: kind for kind in (STORE, AGENT)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +58,7 @@ class Part:
     A part that could be used, as `mailplat plugins` lists it.
 
     Attributes:
-        kind: "store" or "checker".
+        kind: "store", "agent" or "checker".
         source: the distribution it comes from, with its version.
         load: gives the factory; raises anything that a stranger's code may.
     """
@@ -52,12 +71,21 @@ class Part:
 
 def stores() -> list[Part]:
     """All store factories there are, by name; those of entry points are not loaded."""
+    return _parts(STORE)
+
+
+def agents() -> list[Part]:
+    """The same for factories of delivery agents."""
+    return _parts(AGENT)
+
+
+def _parts(kind: Kind) -> list[Part]:
     found = [
-        Part("store", entry.name, _version(entry.dist) if entry.dist else "an unknown package", entry.load)
-        for entry in metadata.entry_points(group=STORES)
+        Part(kind.word, entry.name, _version(entry.dist) if entry.dist else "an unknown package", entry.load)
+        for entry in metadata.entry_points(group=kind.group)
     ]
-    for plugin in _dropped_in(IStoreFactory):
-        found.append(Part("store", plugin.name, _source(plugin), partial(_given, plugin)))
+    for plugin in _dropped_in(kind.factory):
+        found.append(Part(kind.word, plugin.name, _source(plugin), partial(_given, plugin)))
     return sorted(found, key=lambda part: part.name)
 
 
@@ -83,25 +111,34 @@ def make_store(spec: str, context: StoreContext, parts: Iterable[Part] | None = 
         ConfigurationError: there is no such store, or it cannot use its argument.
         PluginError: there is one, and it cannot be used.
     """
+    return _made(STORE, spec, context, stores() if parts is None else parts)
+
+
+def make_agent(spec: str, context: StoreContext, parts: Iterable[Part] | None = None) -> Any:
+    """As `make_store`, for an IDeliveryAgent."""
+    return _made(AGENT, spec, context, agents() if parts is None else parts)
+
+
+def _made(kind: Kind, spec: str, context: StoreContext, parts: Iterable[Part]) -> Any:
     name, _, argument = spec.partition(":")
-    parts = list(stores() if parts is None else parts)
+    parts = list(parts)
     found = [part for part in parts if part.name == name]
     if not found:
         known = ", ".join(dict.fromkeys(part.name for part in parts)) or "none at all"
-        raise ConfigurationError(f"there is no store called {name}; known are {known}")
+        raise ConfigurationError(f"there is no {kind.word} called {name}; known are {known}")
     if len(found) > 1:
         sources = " and ".join(part.source for part in found)
-        raise PluginError(f"the store {name} comes from {sources}: uninstall all but one")
+        raise PluginError(f"the {kind.word} {name} comes from {sources}: uninstall all but one")
     part = found[0]
     factory = _loaded(part)
     try:
-        store = factory.generate(argument, context)
+        product = factory.generate(argument, context)
     except MailError:
         raise
     except Exception as error:
-        raise PluginError(f"the store {name} of {part.source} failed: {_told(error)}") from error
-    _verify(IMailStore, store, f"what the store {name} of {part.source} makes")
-    return store
+        raise PluginError(f"the {kind.word} {name} of {part.source} failed: {_told(error)}") from error
+    _verify(kind.product, product, f"what the {kind.word} {name} of {part.source} makes")
+    return product
 
 
 def _loaded(part: Part) -> Any:
@@ -114,7 +151,7 @@ def _loaded(part: Part) -> Any:
         raise PluginError(
             f"the {part.kind} {part.name} of {part.source} cannot be loaded: {_told(error)}"
         ) from error
-    _verify(IStoreFactory, factory, f"the {part.kind} {part.name} of {part.source}")
+    _verify(KINDS[part.kind].factory, factory, f"the {part.kind} {part.name} of {part.source}")
     return factory
 
 
@@ -125,7 +162,7 @@ def about(part: Part) -> str:
     Raises:
         PluginError: it cannot be.
     """
-    if part.kind == "store":
+    if part.kind in KINDS:
         return str(_loaded(part).help)
     # strcred's factories have long help, in paragraphs.
     text: str = part.load().authHelp

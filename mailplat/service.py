@@ -40,9 +40,10 @@ from mailplat.auth.realm import MailRealm
 from mailplat.config import Settings
 from mailplat.connection import MailFactory
 from mailplat.datadir import DataDirectory
+from mailplat.delivery.aliases import split_address
 from mailplat.delivery.intake import Intake
 from mailplat.delivery.local import LocalDelivery
-from mailplat.delivery.routing import Router, split_address
+from mailplat.delivery.routing import Router
 from mailplat.errors import AccountExists, ConfigurationError, MailError, NotPermitted, StartFailed
 from mailplat.imap.server import IMAPFactory
 from mailplat.interfaces import IScramCredentials, StoreContext

@@ -10,6 +10,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from mailplat.errors import MailError
 from mailplat.uids import NOTHING, UIDSet
@@ -280,6 +281,27 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportRequest:
+    """
+    What a sender wants to hear about one recipient (RFC 3461 §4.1, §4.2).
+
+    Attributes:
+        notify: of "SUCCESS", "FAILURE" and "DELAY"; empty for NEVER; None if the sender
+            did not say, which means failures, and delays if the server thinks so.
+        original: the recipient as the sender first wrote it, as "type;address" (ORCPT
+            without its xtext); empty if the sender did not say.
+    """
+
+    notify: frozenset[str] | None = None
+    original: str = ""
+
+
+#: Nothing was asked for, of one recipient and of all.
+NO_REQUEST = ReportRequest()
+NO_REQUESTS: Mapping[Address, ReportRequest] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
 class Envelope:
     """
     A mail transaction as its sender stated it.
@@ -290,6 +312,12 @@ class Envelope:
         body: "7BIT", "8BITMIME" (RFC 6152 §2).
         utf8: SMTPUTF8 was asked for (RFC 6531 §3.4).
         size: octets as declared by SIZE= (RFC 1870), 0 if not.
+        returns: how much of the message a failure report shall bring back: "FULL",
+            "HDRS", or empty if not stated (RET, RFC 3461 §4.3).
+        envelope_id: the sender's name for this transaction, xtext decoded; empty if not
+            stated (ENVID, RFC 3461 §4.4).
+        release: deliver not before this, in seconds since 1970; 0 for at once (RFC 4865).
+        requests: what the sender wants to hear, for the recipients that it said it for.
     """
 
     sender: Address | None
@@ -297,14 +325,165 @@ class Envelope:
     body: str = "7BIT"
     utf8: bool = False
     size: int = 0
+    returns: str = ""
+    envelope_id: str = ""
+    release: int = 0
+    requests: Mapping[Address, ReportRequest] = field(default_factory=lambda: NO_REQUESTS, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """
+    Where one copy of a message goes next: what a router makes of a recipient.
+
+    Attributes:
+        agent: the name of the delivery agent: `LOCAL`, `RELAY`, or one that the
+            configuration names.
+        place: what that agent goes by: an account's name, a next hop, a program's name.
+            Copies with the same agent and place are delivered together.
+        address: the recipient as the agent is to use it: as it came for an account, what
+            an alias made of it for others.
+    """
+
+    agent: str
+    place: str
+    address: Address
+
+
+#: The agent that keeps mail in the store; places are account names.
+LOCAL = "local"
+
+#: The agent that sends mail to other hosts; places are next hops, see `mailplat.delivery.hops`.
+RELAY = "relay"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one recipient of a message: delivered if `error` is None."""
+    """
+    What became of one recipient of a message: delivered if `error` is None.
+
+    Attributes:
+        host: the host that answered, if another one did.
+        reply: its reply, code and text in one line.
+        relayed: it went on to a host that does not report deliveries (RFC 3461 §5.2.2):
+            who asked for SUCCESS is told that it was relayed.
+        passed_on: it went on to a host that reports in our place (RFC 3461 §5.2.1).
+    """
 
     recipient: Address
     error: MailError | None = None
+    host: str = ""
+    reply: str = ""
+    relayed: bool = False
+    passed_on: bool = False
+
+
+# The queue
+
+#: A time that does not come: an item that is held.
+NEVER = 1 << 62
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedRecipient:
+    """
+    One recipient of a queued message, still to be delivered to.
+
+    Attributes:
+        number: its number in the item, from 0; never changes.
+        due: when it is to be tried next, seconds since 1970; NEVER if held.
+        notice: when its sender is next to be told, of the delay or of the end; NEVER if held.
+        attempts: how often it was tried.
+        host, reply: as in the last attempt's `Outcome`; `reply` is the error's text where no
+            host replied.
+        delayed: the sender was told of the delay.
+    """
+
+    number: int
+    target: Target
+    request: ReportRequest = NO_REQUEST
+    due: int = 0
+    notice: int = NEVER
+    attempts: int = 0
+    host: str = ""
+    reply: str = ""
+    delayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class QueueItem:
+    """
+    A queued message, or as much of it as was asked for.
+
+    Attributes:
+        id: never used again.
+        envelope: sender, body, utf8, returns and envelope_id as the sender stated them;
+            recipients and requests are empty.
+        account: who submitted it; empty for a stranger and for our own reports.
+        arrived: when it was accepted, or is to be released; its age counts from here.
+        size: octets, prefix included.
+        recipients: by ascending number; not those that are done with.
+    """
+
+    id: int
+    envelope: Envelope
+    account: str
+    arrived: int
+    size: int
+    recipients: tuple[QueuedRecipient, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """
+    What an attempt came to, for `IQueueStore.settle`.
+
+    Attributes:
+        item, number: whose.
+        recipient: as it is to be from now on; None if it is done with, for better or worse.
+    """
+
+    item: int
+    number: int
+    recipient: QueuedRecipient | None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStatus:
+    """
+    Counters of a queue.
+
+    Attributes:
+        recipients: not done with.
+        held: of them, those that wait for an operator.
+        oldest: the smallest `arrived`, 0 if there is no item.
+    """
+
+    items: int
+    recipients: int
+    held: int
+    oldest: int
+
+
+# Other hosts
+
+
+@dataclass(frozen=True, slots=True)
+class TLSRequirement:
+    """
+    What TLS must be like on a connection to another host.
+
+    Attributes:
+        level: "none", do without; "may", take what there is, certificates unverified;
+            "encrypt", insist on TLS, unverified; "verify", insist on a certificate that is
+            trusted and names one of `names`.
+        names: host names, IDNA-encoded, as certificates have them; empty for the host's own.
+        source: who says so, for the log: "default", "configuration", "dane", "mta-sts".
+    """
+
+    level: str = "may"
+    names: tuple[str, ...] = ()
+    source: str = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,6 +512,7 @@ class Peer:
         port: 0 for a UNIX socket.
         tls: None in clear.
         hello: the name given in EHLO, HELO or LHLO; empty elsewhere.
+        extended: it was not HELO, which is SMTP without extensions.
         connection: an identifier for logs, unique in this process.
     """
 
@@ -341,6 +521,7 @@ class Peer:
     port: int
     tls: TLSInfo | None = None
     hello: str = ""
+    extended: bool = True
     connection: str = ""
 
     @property

@@ -93,6 +93,18 @@ class Wire(Protocol):
             PeerGone, TimedOut, Stopping.
         """
 
+    def phase(self, patience: float | None, rate: float = 0.0) -> None:
+        """
+        From now on the peer may have us wait so long in all, however it spreads it.
+
+        When that is used up `event` raises TimedOut, whatever its own timeout.
+
+        Args:
+            patience: seconds; None for no bound.
+            rate: so many octets received make up for a second of waiting, but never more
+                than there was to begin with; 0 if none do.
+        """
+
     def write(self, data: bytes) -> None:
         """Send bytes, in order; they may be held back until the session next waits."""
 

@@ -3,10 +3,12 @@
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import classImplements
 
 from mailplat.connection import Connection, ConnectionLimits, MailFactory
 from mailplat.wire import Need, PeerGone, Stopping, TimedOut, Wake
@@ -65,6 +67,10 @@ class LineSession:
                 elif event == b"tls":
                     self.wire.write(b"go ahead\r\n")
                     self.wire.start_tls()
+                elif event == b"phase":
+                    self.wire.phase(10, rate=2)
+                elif event == b"free":
+                    self.wire.phase(None)
                 elif event == b"crash":
                     raise RuntimeError("a bug")
                 elif event == b"flood":
@@ -177,6 +183,43 @@ class ConnectionTests(SynchronousTestCase):
         self.assertTrue(transport.disconnecting)
         self.lose()
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_a_phase_bounds_all_waiting(self):
+        protocol, transport = self.connect()
+        protocol.dataReceived(b"phase\r\n")
+        for _ in range(3):
+            self.clock.advance(3)
+            protocol.dataReceived(b"\r\n")
+        # 9 seconds of waiting, of which 6 octets made up for 3.
+        self.clock.advance(3.9)
+        self.assertEqual(self.session.seen, [b"phase", b"", b"", b""])
+        self.clock.advance(0.2)
+        self.assertEqual(self.session.seen[-1], TimedOut)
+        self.assertTrue(transport.disconnecting)
+
+    def test_patience_is_earned_up_to_what_it_was(self):
+        protocol, _ = self.connect()
+        protocol.dataReceived(b"phase\r\n")
+        protocol.dataReceived(b"x" * 98 + b"\r\n")
+        self.clock.advance(9)
+        protocol.dataReceived(b"x" * 98 + b"\r\n")
+        self.clock.advance(9)
+        protocol.dataReceived(b"free\r\n")
+        self.clock.advance(299)
+        self.assertEqual(len(self.session.seen), 4)
+        protocol.dataReceived(b"phase\r\n")
+        protocol.dataReceived(b"x" * 98 + b"\r\n")
+        self.clock.advance(11)
+        self.assertEqual(self.session.seen[-1], TimedOut)
+
+    def test_our_own_work_is_nobodys_waiting(self):
+        protocol, _ = self.connect()
+        protocol.dataReceived(b"phase\r\nwait\r\n")
+        self.clock.advance(100)
+        self.session.gate.callback(None)
+        self.clock.advance(0)
+        protocol.dataReceived(b"a\r\n")
+        self.assertEqual(self.session.seen, [b"phase", b"wait", b"a"])
 
     def test_peer_gone(self):
         self.connect()
@@ -307,6 +350,25 @@ class ConnectionTests(SynchronousTestCase):
         self.clock.advance(10)
         self.assertTrue(transport.aborted)
         self.lose()
+
+    def test_handshake_too_slow(self):
+        class SecureTransport(Transport):
+            def setTcpNoDelay(self, enabled):
+                self.no_delay = enabled
+
+            def setTcpKeepAlive(self, enabled):
+                self.keep_alive = enabled
+
+        classImplements(SecureTransport, ISSLTransport)
+        self.factory = LineFactory(self.clock, limits=ConnectionLimits(handshake_timeout=30))
+        protocol, transport = self.factory.buildProtocol(PEER), SecureTransport()
+        protocol.makeConnection(transport)
+        self.clock.advance(29)
+        self.assertEqual((transport.value(), transport.aborted), (b"", False))
+        self.assertEqual((transport.no_delay, transport.keep_alive), (True, True))
+        self.clock.advance(1)
+        self.assertEqual((transport.value(), transport.aborted), (b"", True))
+        self.assertEqual(self.factory.sessions, [])
 
     def test_peer(self):
         self.connect(IPv6Address("TCP", "::ffff:127.0.0.9", 5))

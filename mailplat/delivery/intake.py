@@ -13,25 +13,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
+from mailplat.delivery.acceptance import Acceptance, Copy
+from mailplat.delivery.local import LocalDelivery
+from mailplat.delivery.queue import Queue
+from mailplat.delivery.rates import Rates
 from mailplat.errors import (
     MailError,
     MessageRefused,
     MessageTooLarge,
-    NoRouteYet,
     PermanentError,
     RelayDenied,
     SenderRefused,
 )
-from mailplat.interfaces import IDeliveryAgent, IMailReceiver, IRouter, ISpooledMessage
+from mailplat.interfaces import IMailReceiver, IRouter, ISpooledMessage, IVerifiesAddresses
 from mailplat.message import compose
 from mailplat.message.outline import header_size
-from mailplat.values import Address, Envelope, Outcome, Peer
+from mailplat.values import LOCAL, NO_REQUEST, Address, Envelope, Outcome, Peer, ReportRequest, Target
 
 _PIECE = 128 * 1024
 
@@ -65,86 +68,115 @@ class IntakeLimits:
     header: int = 1024 * 1024
 
 
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """
+    What all receivers have in common, and what makes them: what `MailRealm` asks for one.
+
+    Called with the peer and with the account it logged in as, None for nobody.
+
+    Args:
+        router: says where recipients are.
+        agent: delivers to the accounts of this house.
+        hostname: ours, for the Received field.
+        clock: tells the date of the Received field.
+        new_id: gives a new identifier, an atom, at each call.
+        queue: what carries mail to other hosts, and tries again; without one mail is for our own
+            accounts only.
+        rates: how much mail one account or peer may send; None for as much as it likes.
+    """
+
+    router: IRouter
+    agent: LocalDelivery
+    hostname: str
+    clock: IReactorTime
+    limits: IntakeLimits = IntakeLimits()
+    new_id: Callable[[], str] = field(default_factory=identifiers)
+    queue: Queue | None = None
+    rates: Rates | None = None
+
+    def __call__(self, peer: Peer, account: str | None) -> Receiver:
+        return Receiver(self, peer) if account is None else SubmissionReceiver(self, peer, account)
+
+
 @implementer(IMailReceiver)
 class Receiver:
     """
     Takes mail for our own recipients.
 
     Args:
+        house: what it shares with all others.
         peer: who sends; the Received field names it.
-        router: says where recipients are.
-        agent: delivers to the accounts that the router named.
-        hostname: ours, for the Received field.
-        clock: tells the date of the Received field.
-        new_id: gives a new identifier, an atom, at each call.
     """
 
-    def __init__(
-        self,
-        peer: Peer,
-        router: IRouter,
-        agent: IDeliveryAgent,
-        hostname: str,
-        clock: IReactorTime,
-        new_id: Callable[[], str],
-        limits: IntakeLimits | None = None,
-    ) -> None:
-        self._peer = peer
-        self._router = router
-        self._agent = agent
-        self._hostname = hostname
-        self._clock = clock
-        self._limits = limits or IntakeLimits()
-        self._new_id = new_id
-        #: What the router said about the recipients of the transaction under way.
-        self._routes: dict[Address, Sequence[str | Address]] = {}
-
     authenticated = False
+    _account = ""
+
+    def __init__(self, house: Intake, peer: Peer) -> None:
+        self._house = house
+        self._peer = peer
+        #: What the router said about the recipients of the transaction under way.
+        self._routes: dict[Address, Sequence[Target]] = {}
 
     async def sender(self, envelope: Envelope) -> None:
         self._routes.clear()
-        if envelope.size > self._limits.message_size:
+        if envelope.size > self._house.limits.message_size:
             raise MessageTooLarge()
 
     async def recipient(self, envelope: Envelope, recipient: Address) -> None:
-        if recipient.domain and not self._router.is_local(recipient.domain):
-            raise self._elsewhere()
-        self._routes[recipient] = await self._local_route(recipient)
+        if recipient.domain and not self._house.router.is_local(recipient.domain):
+            self._may_relay()
+        self._routes[recipient] = await self._route(recipient, envelope.sender)
+        self._spend()
 
     async def message(self, envelope: Envelope, message: ISpooledMessage) -> Sequence[Outcome]:
         header = await self._header(message)
-        if len(_RECEIVED.findall(header)) > self._limits.received:
+        if len(_RECEIVED.findall(header)) > self._house.limits.received:
             raise MessageRefused("Too many Received fields: the message goes in a circle")
         prefix = self._prefix(envelope, header)
         errors: dict[Address, MailError | None] = {}
-        pairs: list[tuple[Address, str]] = []
-        for recipient in envelope.recipients:
+        copies: list[tuple[Address, Copy]] = []
+        for number, recipient in enumerate(dict.fromkeys(envelope.recipients)):
             try:
-                route = self._routes.get(recipient) or await self._local_route(recipient)
+                route = self._routes.get(recipient) or await self._route(recipient, envelope.sender)
             except MailError as error:
                 errors[recipient] = error
             else:
-                pairs += [(recipient, target) for target in route if isinstance(target, str)]
-        for outcome in await self._agent.deliver(envelope, message, prefix, pairs) if pairs else ():
-            errors[outcome.recipient] = _worse(errors.get(outcome.recipient), outcome.error)
+                # RFC 2033 §4.2: over LMTP each recipient has a reply of its own.
+                reply = number if self._peer.service == "lmtp" else 0
+                copies += [
+                    (recipient, Copy(target, _request(envelope, recipient, target), reply))
+                    for target in route
+                ]
+        if copies:
+            acceptance = Acceptance(self._house.agent, self._house.queue)
+            found = await acceptance.accept(
+                envelope, message, prefix, [copy for _, copy in copies], self._account
+            )
+            for (recipient, _), failure in zip(copies, found, strict=True):
+                errors[recipient] = _worse(errors.get(recipient), failure)
         return [Outcome(recipient, errors.get(recipient)) for recipient in envelope.recipients]
 
     # Inside
 
-    def _elsewhere(self) -> MailError:
-        """Why a recipient of another host is not accepted."""
-        return RelayDenied()
+    def _spend(self) -> None:
+        """One more recipient.  Raises RateExceeded."""
+        if (rates := self._house.rates) is not None and not self._peer.is_loopback:
+            rates.spend_as_peer(self._peer.host)
 
-    async def _local_route(self, recipient: Address) -> Sequence[str | Address]:
-        route = await self._router.route(recipient)
-        if not all(isinstance(target, str) for target in route):
-            # An alias that leads out of the house, wholly or in part.  To take it for the accounts
-            # alone would lose the rest.
-            raise NoRouteYet()
+    def _may_relay(self) -> None:
+        """Raise RelayDenied: this peer may send to our own domains only."""
+        raise RelayDenied()
+
+    async def _route(self, recipient: Address, sender: Address | None) -> Sequence[Target]:
+        route: Sequence[Target] = await self._house.router.route(recipient, sender)
+        if self._house.queue is None and not all(target.agent == LOCAL for target in route):
+            # To take it for the accounts alone would lose the rest.
+            raise RelayDenied("This server carries no mail to other hosts")
         return route
 
     async def _header(self, message: ISpooledMessage) -> bytes:
-        size = min(header_size(message.outline), self._limits.header)
+        size = min(header_size(message.outline), self._house.limits.header)
         if message.data is not None:
             data: bytes = message.data
             return data[:size]
@@ -158,7 +190,7 @@ class Receiver:
         peer = self._peer
         protocol = compose.protocol_name(
             peer.service,
-            extended=True,
+            extended=peer.extended,
             tls=peer.tls is not None,
             authenticated=self.authenticated,
             utf8=envelope.utf8,
@@ -166,16 +198,17 @@ class Receiver:
         return compose.received(
             hello=peer.hello,
             peer_host=peer.host,
-            hostname=self._hostname,
+            hostname=self._house.hostname,
             protocol=protocol,
-            identifier=self._new_id(),
-            date=int(self._clock.seconds()),
+            identifier=self._house.new_id(),
+            date=int(self._house.clock.seconds()),
             # Naming one of several recipients would tell it to the others (RFC 5321 §7.6).
             recipient=envelope.recipients[0] if len(envelope.recipients) == 1 else None,
             tls=peer.tls,
         )
 
 
+@implementer(IVerifiesAddresses)
 class SubmissionReceiver(Receiver):
     """
     Takes mail of one account's owner.
@@ -186,59 +219,46 @@ class SubmissionReceiver(Receiver):
 
     authenticated = True
 
-    def __init__(
-        self,
-        account: str,
-        peer: Peer,
-        router: IRouter,
-        agent: IDeliveryAgent,
-        hostname: str,
-        clock: IReactorTime,
-        new_id: Callable[[], str],
-        limits: IntakeLimits | None = None,
-    ) -> None:
-        super().__init__(peer, router, agent, hostname, clock, new_id, limits)
+    def __init__(self, house: Intake, peer: Peer, account: str) -> None:
+        super().__init__(house, peer)
         self._account = account
 
     async def sender(self, envelope: Envelope) -> None:
         await super().sender(envelope)
         # The null reverse-path belongs to nobody: notifications of a user agent have it
         # (RFC 8098 §3).
-        if envelope.sender is not None and not await self._router.owns(self._account, envelope.sender):
+        if envelope.sender is not None and not await self._house.router.owns(self._account, envelope.sender):
             raise SenderRefused("This sender address is not yours")
 
-    def _elsewhere(self) -> MailError:
-        return NoRouteYet()
+    async def verify(self, address: Address) -> bool:
+        await self._house.router.route(address, None)
+        return not address.domain or self._house.router.is_local(address.domain)
+
+    def _spend(self) -> None:
+        if (rates := self._house.rates) is not None:
+            rates.spend_as_account(self._account)
+
+    def _may_relay(self) -> None:
+        """Whoever has an account here may send to everybody."""
 
     def _prefix(self, envelope: Envelope, header: bytes) -> bytes:
         prefix = super()._prefix(envelope, header)
         # RFC 6409 §8.2, §8.3: what a message must have and the client left out.
         if not _DATE.search(header):
-            prefix += b"Date: %b\r\n" % compose.rfc5322_date(int(self._clock.seconds())).encode("ascii")
+            prefix += b"Date: %b\r\n" % compose.rfc5322_date(int(self._house.clock.seconds())).encode("ascii")
         if not _MESSAGE_ID.search(header):
-            domain = self._account.rpartition("@")[2] or self._hostname
-            prefix += f"Message-ID: <{self._new_id()}@{domain}>\r\n".encode("ascii")
+            domain = self._account.rpartition("@")[2] or self._house.hostname
+            prefix += f"Message-ID: <{self._house.new_id()}@{domain}>\r\n".encode("ascii")
         return prefix
 
 
-@dataclass(frozen=True, slots=True)
-class Intake:
-    """
-    Makes the receiver of a peer: what `MailRealm` asks for one.
-
-    Called with the peer and with the account it logged in as, None for nobody.
-    """
-
-    router: IRouter
-    agent: IDeliveryAgent
-    hostname: str
-    clock: IReactorTime
-    limits: IntakeLimits = IntakeLimits()
-    new_id: Callable[[], str] = field(default_factory=identifiers)
-
-    def __call__(self, peer: Peer, account: str | None) -> Receiver:
-        parts = (peer, self.router, self.agent, self.hostname, self.clock, self.new_id, self.limits)
-        return Receiver(*parts) if account is None else SubmissionReceiver(account, *parts)
+def _request(envelope: Envelope, recipient: Address, target: Target) -> ReportRequest:
+    """What the sender wants to hear about one copy of a recipient's mail."""
+    request = envelope.requests.get(recipient, NO_REQUEST)
+    if target.address != recipient and not request.original:
+        # RFC 3461 §5.2.1: the sender knows the recipient by the address it wrote.
+        return replace(request, original=f"rfc822;{compose.path(recipient)}")
+    return request
 
 
 def _worse(one: MailError | None, other: MailError | None) -> MailError | None:

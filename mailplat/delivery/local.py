@@ -20,11 +20,13 @@ from mailplat.interfaces import (
     ICommitsTogether,
     IDeliveryAgent,
     IMailStore,
+    IQueueStore,
     ISpooledMessage,
+    NewItem,
     NewMessage,
 )
 from mailplat.message import compose
-from mailplat.values import Address, Envelope, Outcome
+from mailplat.values import Envelope, Outcome, Target
 
 #: Where mail arrives.
 INBOX = "INBOX"
@@ -33,7 +35,7 @@ INBOX = "INBOX"
 @implementer(IDeliveryAgent)
 class LocalDelivery:
     """
-    Puts messages into INBOX; targets are account names.
+    Puts messages into INBOX; places are account names.
 
     Args:
         store: where the accounts are.  If it provides ICommitsTogether, all recipients of a
@@ -51,18 +53,50 @@ class LocalDelivery:
         envelope: Envelope,
         message: ISpooledMessage,
         prefix: bytes,
-        recipients: Sequence[tuple[Address, str]],
+        targets: Sequence[Target],
     ) -> Sequence[Outcome]:
+        errors = await self._append(self._deliveries(envelope, message, prefix, targets))
+        return [Outcome(target.address, errors[target.place]) for target in targets]
+
+    async def deliver_with(
+        self,
+        envelope: Envelope,
+        message: ISpooledMessage,
+        prefix: bytes,
+        targets: Sequence[Target],
+        queue: IQueueStore,
+        item: NewItem,
+    ) -> bool:
+        """
+        As `deliver`, and add an item to the queue, all or none.
+
+        Returns:
+            False if this store cannot do it, as the queue is another's; then nothing was done.
+
+        Raises:
+            MailError: nothing was done.
+        """
+        store = self._store
+        if not ICommitsTogether.providedBy(store) or store.queue is not queue:
+            return False
+        together: ICommitsTogether = store
+        await together.commit(self._deliveries(envelope, message, prefix, targets), [item])
+        return True
+
+    def _deliveries(
+        self, envelope: Envelope, message: ISpooledMessage, prefix: bytes, targets: Sequence[Target]
+    ) -> list[Delivery]:
+        """One for each account."""
         date = int(self._clock.seconds())
         # RFC 5321 §4.4: final delivery puts the return path at the very top.
         return_path = compose.return_path(envelope.sender)
         deliveries: dict[str, Delivery] = {}
-        for address, account in recipients:
+        for target in targets:
+            account = target.place
             if account not in deliveries:
-                own = return_path + compose.delivered_to(address) + prefix
+                own = return_path + compose.delivered_to(target.address) + prefix
                 deliveries[account] = Delivery(account, INBOX, NewMessage(message, own, frozenset(), date))
-        errors = await self._append(list(deliveries.values()))
-        return [Outcome(address, errors[account]) for address, account in recipients]
+        return list(deliveries.values())
 
     async def _append(self, deliveries: Sequence[Delivery]) -> dict[str, MailError | None]:
         """What became of each account's copy."""

@@ -7,7 +7,8 @@ A local part of one of our domains is looked up in this order, and the first tha
 2. an account of exactly this name;
 3. for `user+detail` the same two steps for `user` (sub-addressing, RFC 5233 §1);
 4. for `postmaster` the account that the configuration names, or the first one
-   (RFC 5321 §4.5.1).
+   (RFC 5321 §4.5.1);
+5. the alias of the whole domain, `@domain`.
 
 An alias may name itself: it then means the account of that name, which keeps a copy while
 others get theirs.
@@ -15,16 +16,17 @@ others get theirs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from mailplat.auth.names import Names, canonical_local
-from mailplat.errors import ConfigurationError, InvalidName, NoSuchRecipient, TemporaryError
+from mailplat.auth.names import Names
+from mailplat.delivery.aliases import AgentNamed, Aliases, AliasFile, Targets
+from mailplat.errors import InvalidName, NoSuchRecipient, TemporaryError
 from mailplat.interfaces import IMailStore, IRouter
-from mailplat.values import Address
+from mailplat.values import LOCAL, RELAY, Address, Target
 
 #: Begins the detail of a sub-address.
 DETAIL = "+"
@@ -41,21 +43,6 @@ class RoutingLimits:
     targets: int = 1000
 
 
-def split_address(text: str) -> Address:
-    """
-    `local@domain`, or a local part alone (the domain is empty then).
-
-    Raises:
-        ValueError: a part is missing, or there is a space or a control character.
-    """
-    local, at, domain = text.rpartition("@")
-    if not at:
-        local, domain = text, ""
-    if not local or (at and not domain) or any(c.isspace() or not c.isprintable() for c in text):
-        raise ValueError(f"{text!r} is not an address")
-    return Address(local, domain.lower())
-
-
 @implementer(IRouter)
 class Router:
     """
@@ -64,13 +51,14 @@ class Router:
     Args:
         names: knows our domains and the canonical form of an address.
         store: an account in it is what makes a local recipient.
-        aliases: `local@domain` or a local part, to the addresses that get the mail
-            instead; a target without a domain means the domain of the recipient.
+        aliases: name -> targets, see `mailplat.delivery.aliases`.
+        files: more aliases; those of `aliases` and of earlier files come first.
+        hops: chooses the next hop for an address elsewhere and its sender; by default the
+            address's domain.
         postmaster: the account for postmaster's mail, canonical; None for the first.
 
     Raises:
-        ConfigurationError: an alias that is no address, not in a domain of ours, or
-            without targets.
+        ConfigurationError: mistakes in `aliases`.
     """
 
     def __init__(
@@ -80,32 +68,26 @@ class Router:
         aliases: Mapping[str, Sequence[str]] | None = None,
         postmaster: str | None = None,
         limits: RoutingLimits | None = None,
+        *,
+        files: Sequence[AliasFile] = (),
+        hops: Callable[[Address | None, Address], str] | None = None,
     ) -> None:
         self._names = names
         self._store = store
+        self._aliases = Aliases(names, aliases or {})
+        self._files = files
+        self._hop = hops or (lambda sender, address: address.domain)
         self._postmaster = postmaster
         self._first: str | None = None
         self._limits = limits or RoutingLimits()
         self._log = Logger()
-        #: (canonical local part, canonical domain or "" for all) -> targets
-        self._aliases: dict[str, tuple[Address, ...]] = {}
-        mistakes = []
-        for name, targets in (aliases or {}).items():
-            try:
-                self._aliases[self._alias_key(split_address(name))] = tuple(map(split_address, targets))
-                if not targets:
-                    raise ValueError(f"{name!r} has no targets")
-            except (ValueError, InvalidName) as error:
-                mistakes.append(f"alias {name}: {error}")
-        if mistakes:
-            raise ConfigurationError("\n".join(mistakes))
 
     def is_local(self, domain: str) -> bool:
         return self._names.is_ours(domain)
 
-    async def route(self, recipient: Address) -> Sequence[str | Address]:
-        recipient = self._with_domain(recipient)
-        found: dict[str | Address, None] = {}
+    async def route(self, recipient: Address, sender: Address | None) -> Sequence[Target]:
+        asked, recipient = recipient, self._with_domain(recipient)
+        found: dict[tuple[str, str], Target] = {}
         seen: set[str] = set()
         missing: NoSuchRecipient | None = None
         # Depth first and in order, so that the first target stands first.
@@ -117,7 +99,7 @@ class Router:
                     # Nothing here may be made to connect to an address that a stranger chose.
                     missing = NoSuchRecipient("Address literals are not served here")
                 else:
-                    found[address] = None
+                    found[RELAY, str(address)] = Target(RELAY, self._hop(sender, address), address)
                 continue
             try:
                 name = self._names.canonical(address.local, address.domain)
@@ -130,14 +112,15 @@ class Router:
             seen.add(name)
             place = await self._place(name, aliases=not again)
             if isinstance(place, str):
-                found[place] = None
+                found[LOCAL, place] = Target(LOCAL, place, asked)
             elif place is not None:
                 if len(seen) + len(waiting) + len(place) > self._limits.targets:
                     raise TemporaryError(reason=f"aliases make {recipient} more than {self._limits.targets}")
-                waiting += [
-                    target if target.domain else Address(target.local, address.domain)
-                    for target in reversed(place)
-                ]
+                for target in reversed(place):
+                    if isinstance(target, AgentNamed):
+                        found[target.name, name] = Target(target.name, target.name, asked)
+                    else:
+                        waiting.append(target if target.domain else Address(target.local, address.domain))
             elif not again:
                 missing = NoSuchRecipient()
                 if address != recipient:
@@ -146,7 +129,7 @@ class Router:
                     )
         if not found:
             raise missing or NoSuchRecipient(reason=f"the aliases of {recipient} lead nowhere")
-        return list(found)
+        return list(found.values())
 
     async def owns(self, account: str, sender: Address) -> bool:
         if not sender.domain or not self.is_local(sender.domain):
@@ -154,7 +137,9 @@ class Router:
         try:
             if account in _accounts_named(self._names.canonical(sender.local, sender.domain)):
                 return True
-            return account in await self.route(sender)
+            return any(
+                target.agent == LOCAL and target.place == account for target in await self.route(sender, None)
+            )
         except InvalidName:
             return False
         except NoSuchRecipient:
@@ -170,23 +155,26 @@ class Router:
             raise NoSuchRecipient()
         return Address("postmaster", self._names.domains[0])
 
-    def _alias_key(self, address: Address) -> str:
-        domain = address.domain
-        if domain and not self.is_local(domain):
-            raise ValueError(f"{domain} is not a domain of this server")
-        return self._names.canonical(address.local, domain) if domain else canonical_local(address.local)
+    def _tables(self) -> Iterator[Aliases]:
+        yield self._aliases
+        for file in self._files:
+            yield file.current()
 
-    async def _place(self, name: str, aliases: bool) -> str | tuple[Address, ...] | None:
+    async def _place(self, name: str, aliases: bool) -> str | Targets | None:
         """The account that a canonical address means, or the targets of its alias, or None."""
         for candidate in _accounts_named(name):
             if aliases:
-                targets = self._aliases.get(candidate) or self._aliases.get(candidate.rpartition("@")[0])
-                if targets is not None:
-                    return targets
+                for table in self._tables():
+                    if (targets := table.targets(candidate)) is not None:
+                        return targets
             if await self._store.has_account(candidate):
                 return candidate
-        if candidate.partition("@")[0] == "postmaster":
-            return await self._postmasters_account()
+        local, _, domain = candidate.partition("@")
+        if local == "postmaster" and (account := await self._postmasters_account()):
+            return account
+        for table in self._tables():
+            if aliases and (targets := table.catch_all(domain)) is not None:
+                return targets
         return None
 
     async def _postmasters_account(self) -> str | None:

@@ -35,9 +35,12 @@ class Limits:
         bad_commands: so many one after the other close the connection.
         failed_logins: so many close the connection.
         login_timeout: silence before login.
+        before_login: the same, all of it together.
         idle_timeout: silence after login, and in IDLE (RFC 3501 §5.4: 30 minutes at least).
         idle_interval: so often a mailbox is looked at in IDLE even if it gave no hint.
         literal_timeout: silence while a literal is awaited that the client was told to send.
+        append_rate: so many octets of APPEND's message make up for a second of silence in it; all
+            silence that is not made up for may last `literal_timeout` together.
     """
 
     line: int = 64 * KIB
@@ -58,6 +61,8 @@ class Limits:
     bad_commands: int = 20
     failed_logins: int = 3
     login_timeout: float = 180.0
+    before_login: float = 300.0
     idle_timeout: float = 1800.0
     idle_interval: float = 60.0
     literal_timeout: float = 300.0
+    append_rate: float = 100.0

@@ -178,12 +178,15 @@ class MailboxCommands:
             self._wire.write(b"+ Send the message\r\n")
         self._engine.accept_message()
         writer = self._spool.begin()
+        self._wire.phase(self._limits.literal_timeout, self._limits.append_rate)
         try:
             await self._receive(writer)
             body = await writer.finish()
         except BaseException:
             writer.abandon()
             raise
+        finally:
+            self._wire.phase(None)
         try:
             date = command.date if command.date is not None else int(self._clock())
             uids = await mailbox.append([NewMessage(body, b"", command.flags, date)])

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from twisted.cred.portal import Portal
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from mailplat import __version__, errors
@@ -57,6 +58,7 @@ class IMAPSession(MailboxCommands, MessageCommands):
         limits: see `mailplat.imap.limits.Limits`.
         views, outlines, dates: shared by the connections of a server.
         clock: seconds since 1970, for the date of appended messages.
+        later: `IReactorTime.callLater`.
         log: a `twisted.logger.Logger`.
     """
 
@@ -72,6 +74,7 @@ class IMAPSession(MailboxCommands, MessageCommands):
         outlines: Outlines,
         dates: InternalDates,
         clock: Callable[[], float],
+        later: Callable[..., IDelayedCall],
         log: Logger,
     ) -> None:
         self._engine = IMAPEngine(limits)
@@ -85,6 +88,7 @@ class IMAPSession(MailboxCommands, MessageCommands):
         self._outlines = outlines
         self._dates = dates
         self._clock = clock
+        self._later = later
         self._log = log
         self._account: Any = None  # an IMailAccount
         self._logout: Callable[[], None] | None = None
@@ -99,6 +103,7 @@ class IMAPSession(MailboxCommands, MessageCommands):
     async def run(self) -> None:
         """The session; `PeerGone` passes."""
         wire = self._wire
+        wire.phase(self._limits.before_login)
         wire.write(responses.tagged(b"*", b"OK", "mailplat ready", self._capability_code()))
         try:
             event: object = None
@@ -265,6 +270,7 @@ class IMAPSession(MailboxCommands, MessageCommands):
             self._failed_logins += 1
             raise
         self._account, self._logout = entered.avatar, entered.logout
+        self._wire.phase(None)
         self._engine.state = State.AUTHENTICATED
         return "Logged in", self._capability_code()
 
@@ -290,31 +296,32 @@ class IMAPSession(MailboxCommands, MessageCommands):
         """RFC 2177: tell news as they come, until the client says DONE."""
         wire, limits = self._wire, self._limits
         wire.write(b"+ idling\r\n")
-        await self._tell(command)
-        silence = 0.0
-        while True:
-            left = limits.idle_timeout - silence
-            wait = min(limits.idle_interval, left) if self._selected else left
-            try:
-                event = await wire.event(wait, wakeable=self._selected is not None)
-            except TimedOut:
+        # News do not make the client any less silent.
+        wire.phase(limits.idle_timeout)
+        try:
+            await self._tell(command)
+            while True:
                 # A hint may be lost: now and then the mailbox is asked without one.
-                silence += wait
-                if silence >= limits.idle_timeout:
-                    raise
-                await self._tell(command, hinted=False)
-                continue
-            match event:
-                case Wake.NEWS:
-                    await self._tell(command)
-                case Done():
-                    return "IDLE completed", b""
-                case Fatal(text):
-                    raise GiveUp(text)
-                case Bad(_, text):
-                    raise Refused(text)
-                case _:
-                    raise Refused("DONE expected")
+                look = self._later(limits.idle_interval, wire.wake)
+                try:
+                    event = await wire.event(limits.idle_timeout, wakeable=self._selected is not None)
+                finally:
+                    hinted = look.active()
+                    if hinted:
+                        look.cancel()
+                match event:
+                    case Wake.NEWS:
+                        await self._tell(command, hinted)
+                    case Done():
+                        return "IDLE completed", b""
+                    case Fatal(text):
+                        raise GiveUp(text)
+                    case Bad(_, text):
+                        raise Refused(text)
+                    case _:
+                        raise Refused("DONE expected")
+        finally:
+            wire.phase(None)
 
     # News
 

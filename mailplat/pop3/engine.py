@@ -29,6 +29,7 @@ class Limits:
         logins: failed logins, then the connection is closed.
         timeout: of silence; RFC 1939 §3 asks for ten minutes at least.
         login_timeout: of silence within a SASL exchange.
+        before_login: of silence up to the login, all of it together.
     """
 
     line: int = 1024
@@ -38,6 +39,7 @@ class Limits:
     logins: int = 5
     timeout: float = 600.0
     login_timeout: float = 120.0
+    before_login: float = 300.0
 
 
 class Command(NamedTuple):

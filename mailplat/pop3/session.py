@@ -112,6 +112,7 @@ class POP3Session:
         # No "<...>": that would be an offer of APOP (RFC 1939 §7).
         self._say(f"+OK {self._hostname} POP3 server ready")
         try:
+            wire.phase(self._limits.before_login)
             while True:
                 event = await wire.event(timeout)
                 if type(event) is Command:
@@ -271,6 +272,7 @@ class POP3Session:
                 raise Farewell(_told(error)) from None
             raise
         self._maildrop, self._logout = entered.avatar, entered.logout
+        self._wire.phase(None)
         self._messages = self._maildrop.messages()
         self._octets = sum(size for _, size in self._messages)
         self._log.info(

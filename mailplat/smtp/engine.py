@@ -46,6 +46,12 @@ class Limits:
         logins: failed logins, then 421.
         command_timeout: RFC 5321 §4.5.3.2.7.
         data_timeout: of silence within a message; kinder than RFC 5321 §4.5.3.2.5.
+        data_rate: so many octets of a message make up for a second of silence in it; all silence
+            that is not made up for may last `data_timeout` together, so a peer must on
+            the whole be this fast.  A modem of 2400 bit/s is more than twice as fast.
+        idle_time: of silence between commands, all of it together since the connection was
+            made or the last message was complete.
+        before_login: the same on a submission port, up to the login.
         login_timeout: of silence within a SASL exchange.
     """
 
@@ -60,6 +66,9 @@ class Limits:
     logins: int = 5
     command_timeout: float = 300.0
     data_timeout: float = 300.0
+    data_rate: float = 100.0
+    idle_time: float = 3600.0
+    before_login: float = 300.0
     login_timeout: float = 120.0
 
 

@@ -1,8 +1,8 @@
 """
 What SMTP and LMTP servers say: fixed replies, and the table from an error to its reply.
 
-Codes are those of RFC 5321 §4.2.3 and RFC 4954 §6, enhanced codes those of RFC 3463 and
-the registry of RFC 5248.  The first digit always agrees with the error's class: 4 for a
+Codes are those of RFC 5321 §4.2.3 and RFC 4954 §6; the enhanced codes of errors stand with
+their classes (`mailplat.errors`).  The first digit always agrees with the error's class: 4 for a
 `TemporaryError`, 5 for a `PermanentError`.
 """
 
@@ -18,33 +18,38 @@ from mailplat.smtp.grammar import reply
 from mailplat.values import Outcome
 
 #: The reply to each kind of error; one that is not listed is as its nearest base class.
-CODES: Mapping[type[MailError], tuple[int, str]] = {
-    errors.MailError: (554, "5.0.0"),
-    errors.TemporaryError: (451, "4.3.0"),
-    errors.PermanentError: (554, "5.0.0"),
-    errors.StorageFull: (452, "4.3.1"),
-    errors.TooBusy: (451, "4.3.2"),
-    errors.InUse: (450, "4.2.1"),
-    errors.NoRouteYet: (451, "4.4.4"),
-    errors.LoginUnavailable: (454, "4.7.0"),
-    errors.LoginFailed: (535, "5.7.8"),
-    errors.LoginCancelled: (501, "5.7.0"),
-    errors.MalformedLogin: (501, "5.5.2"),
-    errors.NoSuchMechanism: (504, "5.5.4"),
-    errors.PrivacyRequired: (538, "5.7.11"),
-    errors.NoSuchAccount: (550, "5.1.1"),
-    errors.NoSuchMailbox: (550, "5.2.1"),
-    errors.NotPermitted: (550, "5.7.1"),
-    errors.CannotDo: (554, "5.3.3"),
-    errors.OverQuota: (552, "5.2.2"),
+CODES: Mapping[type[MailError], int] = {
+    errors.MailError: 554,
+    errors.TemporaryError: 451,
+    errors.PermanentError: 554,
+    errors.StorageFull: 452,
+    errors.TooBusy: 451,
+    errors.InUse: 450,
+    errors.HostUnreachable: 451,
+    errors.NotResolved: 451,
+    errors.RateExceeded: 451,
+    errors.LoginUnavailable: 454,
+    errors.LoginFailed: 535,
+    errors.LoginCancelled: 501,
+    errors.MalformedLogin: 501,
+    errors.NoSuchMechanism: 504,
+    errors.PrivacyRequired: 538,
+    errors.NoSuchAccount: 550,
+    errors.NoSuchMailbox: 550,
+    errors.NotPermitted: 550,
+    errors.CannotDo: 554,
+    errors.OverQuota: 552,
     # Of recipients: clients treat 552 as "send these later" (RFC 5321 §4.5.3.1.10).
-    errors.LimitExceeded: (552, "5.5.3"),
-    errors.MessageTooLarge: (552, "5.3.4"),
-    errors.InvalidMessage: (550, "5.6.0"),
-    errors.SenderRefused: (550, "5.7.1"),
-    errors.NoSuchRecipient: (550, "5.1.1"),
-    errors.RelayDenied: (550, "5.7.1"),
-    errors.MessageRefused: (550, "5.7.1"),
+    errors.LimitExceeded: 552,
+    errors.MessageTooLarge: 552,
+    errors.InvalidMessage: 550,
+    errors.SenderRefused: 550,
+    errors.NoSuchRecipient: 550,
+    errors.NoSuchDomain: 550,
+    errors.NoMailThere: 556,  # RFC 7505 §4.1
+    errors.Expired: 554,
+    errors.RelayDenied: 550,
+    errors.MessageRefused: 550,
 }
 
 FAULTS: Mapping[Fault, MailError] = {
@@ -60,7 +65,7 @@ def error_reply(error: MailError) -> bytes:
     for kind in type(error).__mro__:
         found = CODES.get(kind)
         if found is not None:
-            return reply(*found, error.text)
+            return reply(found, error.status, error.text)
     raise TypeError(f"{type(error).__name__} is no MailError")
 
 

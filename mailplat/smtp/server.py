@@ -12,6 +12,7 @@ from mailplat.connection import ConnectionLimits, MailFactory
 from mailplat.interfaces import ISpool
 from mailplat.smtp.engine import Limits
 from mailplat.smtp.grammar import Reply
+from mailplat.smtp.parameters import Offered
 from mailplat.smtp.session import SMTPSession
 from mailplat.wire import Wire
 
@@ -34,6 +35,8 @@ class SMTPFactory(MailFactory):
         plaintext_login: who may send passwords without TLS: "never", "loopback", "always".
         limits: what a peer may send.
         connections: how many connections, and how patient with them.
+        reports: the realm's receivers send delivery reports as they are asked for; offers DSN.
+        hold: seconds that they hold a message at the most; offers FUTURERELEASE on submission.
     """
 
     def __init__(
@@ -48,6 +51,8 @@ class SMTPFactory(MailFactory):
         plaintext_login: str = "loopback",
         limits: Limits | None = None,
         connections: ConnectionLimits | None = None,
+        reports: bool = False,
+        hold: int = 0,
     ) -> None:
         if service not in SERVICES:
             raise ValueError(f"service is one of {', '.join(SERVICES)}, not {service!r}")
@@ -61,6 +66,8 @@ class SMTPFactory(MailFactory):
         self.hostname = hostname
         self.plaintext_login = plaintext_login
         self.limits = limits or Limits()
+        self.reports = reports
+        self.hold = hold
 
     def session(self, wire: Wire) -> SMTPSession:
         return SMTPSession(
@@ -71,6 +78,18 @@ class SMTPFactory(MailFactory):
             plaintext_login=self.plaintext_login,
             limits=self.limits,
             log=self.log,
+            offered=self.offered,
+        )
+
+    def offered(self) -> Offered:
+        """What the sessions take besides what every server does, at this moment."""
+        submission = self.service == "submission"
+        return Offered(
+            self.limits.message,
+            login=submission,
+            reports=self.reports,
+            hold=self.hold if submission else 0,
+            now=int(self.reactor.seconds()),
         )
 
     def refusal(self) -> bytes:

@@ -18,6 +18,7 @@ from base64 import b64decode, b64encode
 from binascii import Error as NotBase64
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from twisted.cred.portal import Portal
@@ -33,7 +34,7 @@ from mailplat.errors import (
     SenderRefused,
     TemporaryError,
 )
-from mailplat.interfaces import IMailReceiver, ISpool, ISpoolWriter
+from mailplat.interfaces import IMailReceiver, ISpool, ISpoolWriter, IVerifiesAddresses
 from mailplat.smtp import replies as say
 from mailplat.smtp.data import Fault
 from mailplat.smtp.engine import Bad, End, Limits, Response, SMTPEngine
@@ -41,23 +42,25 @@ from mailplat.smtp.grammar import (
     Command,
     Malformed,
     MalformedParameter,
-    Parameters,
     Reply,
-    decode_xtext,
+    format_path,
     is_ascii,
     parse_bdat,
     parse_hello,
     parse_mail,
     parse_mailbox,
     parse_rcpt,
-    parse_size,
     reply,
 )
-from mailplat.values import Address, Envelope, Outcome
+from mailplat.smtp.parameters import DeclaredTooLarge, Offered, UnknownParameter, requested, stated
+from mailplat.values import NO_REQUEST, Envelope, Outcome, Peer
 from mailplat.wire import Engine, Stopping, TimedOut, Wire, WireError
 
 #: What a peer may say on a submission port before it has logged in (RFC 4954 §4).
 BEFORE_LOGIN = frozenset(("EHLO", "HELO", "NOOP", "QUIT", "RSET", "HELP", "STARTTLS", "AUTH"))
+
+#: A limit that EHLO tells has six digits at the most (RFC 9422 §3).
+MOST_LIMIT = 999_999
 
 #: Commands that bring no message nearer.
 IDLE = frozenset(("EHLO", "HELO", "LHLO", "NOOP", "RSET", "HELP", "VRFY"))
@@ -83,6 +86,7 @@ class SMTPSession:
         plaintext_login: who may send passwords without TLS: "never", "loopback", "always".
         limits: see `mailplat.smtp.engine.Limits`.
         log: a `twisted.logger.Logger`.
+        offered: says at each moment which parameters are taken; by default what every server takes.
     """
 
     def __init__(
@@ -95,6 +99,7 @@ class SMTPSession:
         plaintext_login: str,
         limits: Limits,
         log: Logger,
+        offered: Callable[[], Offered] | None = None,
     ) -> None:
         self._engine = SMTPEngine(limits)
         self.engine: Engine = self._engine
@@ -105,12 +110,14 @@ class SMTPSession:
         self._plaintext_login = plaintext_login
         self._limits = limits
         self._log = log
+        self._offered = offered or (lambda: Offered(limits.message, wire.peer.service == "submission"))
 
         self._service = wire.peer.service
         self._lmtp = self._service == "lmtp"
         self._submission = self._service == "submission"
 
         self._hello = ""
+        self._extended = True  # it was EHLO or LHLO, not HELO
         self._receiver: Any = None  # an IMailReceiver
         self._logout: Callable[[], None] | None = None
         self._authenticated = False
@@ -130,6 +137,7 @@ class SMTPSession:
     async def run(self) -> None:
         """From the greeting to the end; `PeerGone` passes."""
         wire, timeout = self._wire, self._limits.command_timeout
+        wire.phase(self._limits.before_login if self._submission else self._limits.idle_time)
         protocol = "LMTP" if self._lmtp else "ESMTP"
         wire.write(f"220 {self._hostname} {protocol}\r\n".encode("ascii"))
         try:
@@ -207,15 +215,15 @@ class SMTPSession:
         self._wire.write(bytes(Reply(250, (self._hostname, *self._capabilities()))))
 
     async def _helo(self, argument: str) -> None:
-        self._greeted(argument)
+        self._greeted(argument, extended=False)
         self._wire.write(f"250 {self._hostname}\r\n".encode("ascii"))
 
-    def _greeted(self, argument: str) -> None:
+    def _greeted(self, argument: str, extended: bool = True) -> None:
         hello = parse_hello(argument)
         # RFC 5321 §4.1.4: EHLO in a session is RSET as well.
         self._reset()
-        if hello != self._hello:
-            self._hello = hello
+        if (hello, extended) != (self._hello, self._extended):
+            self._hello, self._extended = hello, extended
             if not self._authenticated:
                 self._leave()
 
@@ -227,8 +235,17 @@ class SMTPSession:
             "8BITMIME",  # RFC 6152
             "SMTPUTF8",  # RFC 6531
             "ENHANCEDSTATUSCODES",  # RFC 2034
+            f"LIMITS MAILMAX={min(limits.transactions, MOST_LIMIT)} "
+            f"RCPTMAX={min(limits.recipients, MOST_LIMIT)}",  # RFC 9422
             "CHUNKING",  # RFC 3030
         ]
+        offered = self._offered()
+        if offered.reports:
+            capabilities.append("DSN")  # RFC 3461
+        if offered.hold:
+            latest = datetime.fromtimestamp(offered.now + offered.hold, UTC)
+            # RFC 4865 §4: the longest interval, and the latest date.
+            capabilities.append(f"FUTURERELEASE {offered.hold} {latest:%Y-%m-%dT%H:%M:%SZ}")
         if wire.can_start_tls:
             capabilities.append("STARTTLS")  # RFC 3207
         if self._submission and not self._authenticated:
@@ -239,9 +256,12 @@ class SMTPSession:
 
     # The avatar
 
+    def _peer(self) -> Peer:
+        return replace(self._wire.peer, hello=self._hello, extended=self._extended)
+
     async def _enter(self) -> None:
         """Get the receiver of an anonymous peer."""
-        peer = replace(self._wire.peer, hello=self._hello)
+        peer = self._peer()
         try:
             entered = await login.anonymously(self._portal, peer, IMailReceiver)
         except LoginFailed:
@@ -288,8 +308,13 @@ class SMTPSession:
         except Malformed as error:
             self._refuse(reply(501, "5.1.7", str(error)))
             return
-        envelope = self._stated(sender, parameters) if parameters else Envelope(sender)
-        if envelope is None:
+        try:
+            envelope = stated(sender, parameters, self._offered()) if parameters else Envelope(sender)
+        except UnknownParameter:
+            self._refuse(say.UNKNOWN_PARAMETER)
+            return
+        except DeclaredTooLarge:
+            self._refuse(say.TOO_LARGE)
             return
         if not envelope.utf8 and not is_ascii(sender):
             # RFC 6531 §3.5
@@ -300,33 +325,6 @@ class SMTPSession:
         await self._receiver.sender(envelope)
         self._envelope = envelope
         self._wire.write(say.SENDER_OK)
-
-    def _stated(self, sender: Address | None, parameters: Parameters) -> Envelope | None:
-        """The envelope with MAIL's parameters; None if one was refused."""
-        body, utf8, size = "7BIT", False, 0
-        for keyword, value in parameters.items():
-            if keyword == "SIZE":
-                size = parse_size(value)
-                if size > self._limits.message:
-                    self._refuse(say.TOO_LARGE)
-                    return None
-            elif keyword == "BODY":
-                # RFC 6152 §2.  Content with the eighth bit set is taken without it too: to
-                # refuse or to change it would help nobody (RFC 5321 §2.4 lets it pass).
-                body = (value or "").upper()
-                if body not in ("7BIT", "8BITMIME"):
-                    raise MalformedParameter("BODY is 7BIT or 8BITMIME")
-            elif keyword == "SMTPUTF8":
-                if value is not None:
-                    raise MalformedParameter("SMTPUTF8 has no value")
-                utf8 = True
-            elif keyword == "AUTH" and self._submission:
-                # Read, and believed of nobody (RFC 4954 §5).
-                _check_submitter(value)
-            else:
-                self._refuse(say.UNKNOWN_PARAMETER)
-                return None
-        return Envelope(sender, (), body, utf8, size)
 
     async def _rcpt(self, argument: str) -> None:
         envelope = self._envelope
@@ -343,7 +341,9 @@ class SMTPSession:
         except Malformed as error:
             self._refuse(reply(501, "5.1.3", str(error)))
             return
-        if parameters:
+        try:
+            request = requested(parameters, self._offered()) if parameters else NO_REQUEST
+        except UnknownParameter:
             self._refuse(say.UNKNOWN_PARAMETER)
             return
         if not envelope.utf8 and not is_ascii(recipient):
@@ -353,9 +353,9 @@ class SMTPSession:
             self._refuse(say.TOO_MANY_RECIPIENTS)
             return
         await self._receiver.recipient(envelope, recipient)
-        self._envelope = Envelope(
-            envelope.sender, (*envelope.recipients, recipient), envelope.body, envelope.utf8, envelope.size
-        )
+        self._envelope = envelope = replace(envelope, recipients=(*envelope.recipients, recipient))
+        if request is not NO_REQUEST:
+            self._envelope = replace(envelope, requests={**envelope.requests, recipient: request})
         self._wire.write(say.RECIPIENT_OK)
 
     async def _data(self, argument: str) -> None:
@@ -370,6 +370,7 @@ class SMTPSession:
             # RFC 5321 §4.1.1.4 and, as a duty, RFC 2033 §4.2
             self._refuse(say.NEED_RECIPIENT)
         else:
+            self._content_begins()
             self._engine.begin_data()
             self._wire.write(say.START_DATA)
             fault = await self._content()
@@ -384,7 +385,10 @@ class SMTPSession:
         if not envelope.recipients:
             await self._skip_chunk(size, say.NEED_RECIPIENT)
             return
-        self._chunked = True
+        if not self._chunked:
+            # One phase for all chunks: that another one begins gives nobody more time.
+            self._chunked = True
+            self._content_begins()
         self._engine.begin_chunk(size, last)
         fault = await self._content()
         if last:
@@ -414,6 +418,9 @@ class SMTPSession:
             pass
         self._refuse(text)
 
+    def _content_begins(self) -> None:
+        self._wire.phase(self._limits.data_timeout, self._limits.data_rate)
+
     async def _content(self) -> Fault | None:
         """Spool what the engine gives until its end."""
         wire, engine, timeout = self._wire, self._engine, self._limits.data_timeout
@@ -442,6 +449,7 @@ class SMTPSession:
     async def _complete(self, envelope: Envelope, fault: Fault | None) -> None:
         """The content is whole: hand it over and say what became of it."""
         self._messages += 1
+        self._wire.phase(self._limits.idle_time)
         error = self._failure(fault)
         outcomes: Sequence[Outcome] | None = None
         if error is None:
@@ -516,8 +524,13 @@ class SMTPSession:
         if not argument:
             self._refuse(reply(501, "5.5.4", "Syntax: VRFY address"))
             return
-        # RFC 5321 §7.3: who exists is nobody's business.
-        self._wire.write(say.CANNOT_VERIFY)
+        if not IVerifiesAddresses.providedBy(self._receiver):
+            # RFC 5321 §7.3: who exists is no stranger's business.
+            self._wire.write(say.CANNOT_VERIFY)
+            return
+        address = parse_mailbox(argument.strip("<>"))
+        known = await self._receiver.verify(address)
+        self._wire.write(reply(250, "2.1.5", format_path(address)) if known else say.CANNOT_VERIFY)
 
     async def _help(self, argument: str) -> None:
         own = sorted(set(_COMMANDS) - _NOT_IN_SERVICE[self._service])
@@ -561,7 +574,7 @@ class SMTPSession:
         if not 1 <= len(words) <= 2:
             raise Malformed("Syntax: AUTH mechanism [initial-response]")
         asking = _Asking(self._wire, self._engine, self._limits.login_timeout)
-        peer = replace(self._wire.peer, hello=self._hello)
+        peer = self._peer()
         try:
             initial = _decoded_initial(words[1]) if len(words) == 2 else None
             entered = await login.with_sasl(
@@ -582,6 +595,7 @@ class SMTPSession:
         self._receiver, self._logout = entered.avatar, entered.logout
         self._authenticated = True
         self._failed_logins = 0
+        self._wire.phase(self._limits.idle_time)
         self._wire.write(say.LOGGED_IN)
 
 
@@ -634,16 +648,6 @@ def _chunk(argument: str) -> tuple[int, bool]:
         return parse_bdat(argument)
     except Malformed:
         raise Farewell(say.LOST_COUNT) from None
-
-
-def _check_submitter(value: str | None) -> None:
-    # RFC 4954 §5: a mailbox, or "<>", in xtext.
-    try:
-        submitter = decode_xtext(value or "").decode()
-        if submitter != "<>":
-            parse_mailbox(submitter)
-    except (Malformed, UnicodeDecodeError):
-        raise MalformedParameter("Malformed AUTH parameter") from None
 
 
 Act = Callable[[SMTPSession, str], Awaitable[None]]

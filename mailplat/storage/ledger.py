@@ -19,7 +19,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from mailplat.errors import LimitExceeded, MessageTooLarge, NoSuchAccount, NoSuchMailbox, NotPermitted
-from mailplat.interfaces import NewMessage
+from mailplat.interfaces import ISpooledMessage, NewMessage
 from mailplat.storage.packs import Place, StoredFile
 from mailplat.uids import LARGEST, NOTHING, UIDSet
 from mailplat.values import (
@@ -134,6 +134,7 @@ class Transaction:
         dirty: ids of those that were changed.
         gone: ids of mailboxes deleted.
         accounts: name -> whether it exists now, for accounts made and removed.
+        queued: something was added to the queue or changed in it.
         inserted: files that got a row here.
         dead: (row, name, descriptor or -1) of files that lost theirs.
     """
@@ -146,6 +147,7 @@ class Transaction:
         self.dirty: set[int] = set()
         self.gone: set[int] = set()
         self.accounts: dict[str, bool] = {}
+        self.queued = False
         self.inserted: list[StoredFile] = []
         self.dead: list[tuple[int, str, int]] = []
         self._guard = guard
@@ -333,6 +335,32 @@ class Transaction:
         self.gone.add(row.id)
         self.names_changed()
 
+    # Bodies for others than mailboxes
+
+    def hold(
+        self, body: ISpooledMessage, prefix: bytes, places: dict[int, Place | Exception]
+    ) -> tuple[int, int]:
+        """
+        A row of `copies` with this body and prefix, to which one more row points.
+
+        Args:
+            places: id of a body -> where its bytes are; the caller has looked for exceptions.
+
+        Returns:
+            its id, and the octets of body and prefix.
+        """
+        place = places[id(body)]
+        assert isinstance(place, Place)
+        return self._copy_of(place, body.outline, prefix), place.size + len(prefix)
+
+    def release(self, copies: Iterable[int]) -> None:
+        """One row less points to each of these."""
+        self.flush()
+        self._freed = True
+        self.connection.executemany(
+            "UPDATE copies SET messages = messages - 1 WHERE id = ?", [(copy,) for copy in copies]
+        )
+
     # Beneath them
 
     def rows(self, row: MailboxRow, uids: UIDSet) -> list[Message]:
@@ -458,14 +486,14 @@ class Transaction:
     def flush(self) -> None:
         """Write new rows, so that statements see them."""
         execute = self.connection.executemany
-        if self._messages:
-            if self._bodies:
-                self._write_bodies(self._bodies.values())
-            if self._copies:
-                execute("INSERT INTO copies VALUES (?, ?, ?, ?)", self._copies.values())
-            execute("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?)", self._messages)
+        if self._copies:
+            self._write_bodies(self._bodies.values())
+            execute("INSERT INTO copies VALUES (?, ?, ?, ?)", self._copies.values())
             # A body delivered again after this gets a second row; both point to the same bytes.
-            self._bodies, self._copies, self._messages = {}, {}, []
+            self._bodies, self._copies = {}, {}
+        if self._messages:
+            execute("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?)", self._messages)
+            self._messages = []
         if self._log:
             execute("INSERT INTO changes VALUES (?, ?, ?, ?)", self._log)
             self._log = []

@@ -12,6 +12,7 @@ there are changed and the others have vanished.
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -39,8 +40,11 @@ from mailplat.interfaces import (
     IMessageContent,
     IMovesMessages,
     IReadsMany,
+    NewItem,
     NewMessage,
 )
+from mailplat.storage.memory_queue import MemoryQueue, arrival
+from mailplat.storage.spool import whole
 from mailplat.uids import EVERYTHING, NOTHING, UIDSet
 from mailplat.values import (
     DELETED,
@@ -58,9 +62,6 @@ from mailplat.values import (
     flag_names,
     flag_word,
 )
-
-#: How much of a body is asked for at a time (see `IMessageContent.read`).
-PIECE = 128 * 1024
 
 
 @implementer(IMessageContent)
@@ -110,12 +111,8 @@ class _Arrival:
 
 
 async def _arrival(message: NewMessage) -> _Arrival:
-    spooled = message.body
-    body = spooled.data
-    if body is None:
-        pieces = [await spooled.read(start, PIECE) for start in range(0, spooled.size, PIECE)]
-        body = b"".join(pieces)
-    return _Arrival(message.flags, message.date, message.prefix, body, spooled.outline)
+    body = message.body
+    return _Arrival(message.flags, message.date, message.prefix, await whole(body), body.outline)
 
 
 @implementer(IMailbox, IMovesMessages, IReadsMany, IClaimsRecent)
@@ -452,13 +449,15 @@ class MemoryStore:
     See `IMailStore`.
 
     Args:
-        uid_validity: the first mailbox's.  As mail is gone with the process, a server
-            passes something greater at each start, such as the time: a client must not
-            take the next process's messages for those it remembers.
+        clock: seconds since 1970; a new mailbox's UIDVALIDITY is this or, if that was given
+            already, the next number.  Mail is gone with the process, and a client must not
+            take the next one's messages for those it remembers.
     """
 
-    def __init__(self, uid_validity: int = 1) -> None:
-        self._next_uid_validity = uid_validity
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self.queue = MemoryQueue()
+        self._clock = clock
+        self._uid_validity = 0
         self._accounts: dict[str, MemoryAccount] = {}
 
     async def start(self) -> None:
@@ -489,8 +488,11 @@ class MemoryStore:
         del self._accounts[name]
         account._close()
 
-    async def commit(self, deliveries: Sequence[Delivery]) -> Sequence[int]:
+    async def commit(
+        self, deliveries: Sequence[Delivery], items: Sequence[NewItem] = ()
+    ) -> tuple[Sequence[int], Sequence[int]]:
         arrivals = [await _arrival(delivery.message) for delivery in deliveries]
+        queued = [await arrival(item) for item in items]
         by_mailbox: dict[MemoryMailbox, list[int]] = {}
         for index, delivery in enumerate(deliveries):
             mailbox = self._find(delivery.account).find(delivery.mailbox)
@@ -500,9 +502,12 @@ class MemoryStore:
         for mailbox, indexes in by_mailbox.items():
             for index, uid in zip(indexes, mailbox._add([arrivals[i] for i in indexes]), strict=True):
                 uids[index] = uid
+        ids = self.queue.put(queued)
         for mailbox in by_mailbox:
             mailbox._tell()
-        return uids
+        if ids:
+            self.queue.tell()
+        return uids, ids
 
     def has(self, account: MemoryAccount) -> bool:
         """The account was not removed."""
@@ -510,9 +515,8 @@ class MemoryStore:
 
     def next_uid_validity(self) -> int:
         """One that no mailbox of this store had."""
-        uid_validity = self._next_uid_validity
-        self._next_uid_validity += 1
-        return uid_validity
+        self._uid_validity = max(self._uid_validity + 1, int(self._clock()))
+        return self._uid_validity
 
     def _find(self, name: str) -> MemoryAccount:
         if (account := self._accounts.get(name)) is None:

@@ -132,6 +132,8 @@ class PackWriter:
         self._descriptor = -1
         self._resumed = False
         self._batch: list[StoredFile] = []
+        self._begin = 0  # the length of the pack before the batch; between batches its length
+        self._doubtful = False
         self.length = 0
         self.current: StoredFile | None = None
 
@@ -148,6 +150,7 @@ class PackWriter:
         places: dict[int, Place | Exception] = {}
         small: list[Any] = []
         self._batch = []
+        self._doubtful = False
         try:
             for body in bodies:
                 if id(body) in places:
@@ -163,21 +166,36 @@ class PackWriter:
             if small:
                 self._append(small, places)
         except OSError:
-            self.settle(True)
+            self.settle(False)
             raise
         return places
 
-    def settle(self, certain: bool) -> None:
+    def doubt(self) -> None:
+        """A commit failed, and nobody knows whether a crash would bring it to light."""
+        self._doubtful = True
+
+    def settle(self, kept: bool) -> None:
         """
         The batch of the last `place` has ended.
 
         Args:
-            certain: remove the large bodies that got no row.
+            kept: rows may point to what it wrote to the pack.  If not, the room is given
+                back: a full disk must not become fuller by what could not be stored.
         """
-        for file in self._batch:
-            if certain and file.row is None:
-                self.remove(file.name)
+        if self._doubtful:
+            # What may be pointed to stays where it is; the next start knows.
+            if self.current is not None and self.current.row is None:
+                self._let_go()
+        else:
+            for file in self._batch:
+                if file.row is None:
+                    self.remove(file.name)
+            if not kept and self.current is not None and self.length > self._begin:
+                self.length = self._begin
+                self._cut_back()
         self._batch = []
+        self._begin = self.length
+        self._doubtful = False
 
     def _append(self, small: list[Any], places: dict[int, Place | Exception]) -> None:
         pack = self._pack()
@@ -202,7 +220,7 @@ class PackWriter:
         self.length = position
 
     def _cut_back(self) -> None:
-        """Give back the room of a write that failed half way."""
+        """Give back what lies beyond `length`."""
         try:
             self._disk.truncate(self._descriptor, self.length)
             os.lseek(self._descriptor, self.length, os.SEEK_SET)
@@ -254,14 +272,18 @@ class PackWriter:
     def _take(self, descriptor: int, file: StoredFile, length: int) -> None:
         self._descriptor = descriptor
         self.current = file
-        self.length = length
+        self.length = self._begin = length
 
     def abandon(self) -> None:
-        """Append no more to the current pack."""
+        """Append no more to the current pack, and remove it if nothing points to it."""
+        pack = self.current
+        self._let_go()
+        if pack is not None and pack.row is None:
+            self.remove(pack.name)
+
+    def _let_go(self) -> None:
         if self.current is not None:
             os.close(self._descriptor)
-            if self.current.row is None:
-                self.remove(self.current.name)
         self._descriptor = -1
         self.current = None
 

@@ -259,5 +259,3 @@ def contents(
             except FileNotFoundError:
                 limit += whole
     return found
-
-

@@ -3,15 +3,16 @@ The tables of the embedded store, and how a connection to them is opened.
 
 One directory holds everything:
 
-    index.sqlite    names, counters, flags, the change log, where bodies are
+    index.sqlite    names, counters, flags, the change log, the queue, where bodies are
     packs/          message bodies one after the other, in files that only grow
     large/          one file for each large body
     lock            held shared by each process that uses the directory
 
-A message is a row of `messages`; it points to a row of `copies`, which has the prefix that
-is this copy's own; that points to a row of `bodies`, which says where the body is and has
-its outline; that points to a row of `files`.  Each of the lower three counts what points
-to it, so nothing ever has to be searched for to know that it is dead.
+A message is a row of `messages`, or of `queue_items` if it waits in the queue; it points to a
+row of `copies`, which has the prefix that is this copy's own; that points to a row of
+`bodies`, which says where the body is and has its outline; that points to a row of `files`.
+Each of the lower three counts what points to it, so nothing ever has to be searched for to
+know that it is dead.
 
 The index is in WAL mode: readers never wait for the writer, nor it for them.
 """
@@ -134,8 +135,53 @@ CREATE TABLE changes (
 ) WITHOUT ROWID;
 """
 
+# copies.messages counts queue_items as well.  queue_places.due is that of the first of its recipients, and
+# 1 << 62 (values.NEVER) if all are held, but not before queue_places.rest; a place that has none is not
+# there.  queue_items.envelope and queue_recipients.rest are JSON (storage/queue_ledger.py).
+_QUEUE = """
+CREATE TABLE queue (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    items INTEGER NOT NULL,
+    recipients INTEGER NOT NULL,
+    held INTEGER NOT NULL
+);
+INSERT INTO queue VALUES (1, 0, 0, 0);
+
+CREATE TABLE queue_items (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    copy INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    account TEXT NOT NULL,
+    arrived INTEGER NOT NULL,
+    envelope TEXT NOT NULL
+);
+CREATE INDEX queue_arrived ON queue_items (arrived);
+
+CREATE TABLE queue_places (
+    id INTEGER PRIMARY KEY,
+    agent TEXT NOT NULL,
+    place TEXT NOT NULL,
+    due INTEGER NOT NULL,
+    rest INTEGER NOT NULL,
+    UNIQUE (agent, place)
+);
+CREATE INDEX queue_soonest ON queue_places (due, agent, place);
+
+CREATE TABLE queue_recipients (
+    item INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    place INTEGER NOT NULL,
+    due INTEGER NOT NULL,
+    notice INTEGER NOT NULL,
+    rest TEXT NOT NULL,
+    PRIMARY KEY (item, number)
+) WITHOUT ROWID;
+CREATE INDEX queue_due ON queue_recipients (place, due);
+CREATE INDEX queue_notice ON queue_recipients (notice);
+"""
+
 #: Step n makes version n out of version n-1; a released step never changes.
-STEPS: tuple[str, ...] = (_FIRST,)
+STEPS: tuple[str, ...] = (_FIRST, _QUEUE)
 
 
 def connect(directory: str, *, wait: float = BUSY) -> sqlite3.Connection:
@@ -203,6 +249,11 @@ def _upgrade(connection: sqlite3.Connection, path: str, steps: Sequence[str]) ->
     except BaseException:
         connection.execute("ROLLBACK")
         raise
+
+
+def has_no_room(error: sqlite3.Error) -> bool:
+    """Whether SQLite could not write because the disk is full."""
+    return getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
 
 
 def is_full(error: sqlite3.Error) -> bool:

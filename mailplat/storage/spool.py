@@ -181,6 +181,14 @@ class Spool:
         return Writer(self)
 
 
+async def whole(message: ISpooledMessage) -> bytes:
+    """All octets of a message, for those who keep it in memory."""
+    if message.data is not None:
+        data: bytes = message.data
+        return data
+    return b"".join([await message.read(start, PIECE) for start in range(0, message.size, PIECE)])
+
+
 def _write_all(file: int, data: bytes) -> None:
     """`os.write` may write less than it was given, on a disk that fills up."""
     view = memoryview(data)

@@ -39,13 +39,15 @@ from mailplat.interfaces import (
     IMovesMessages,
     IReadsMany,
     IVerifiable,
+    NewItem,
     NewMessage,
 )
-from mailplat.storage import names, reading, verify
+from mailplat.storage import names, queue_ledger, reading, verify
 from mailplat.storage.ledger import MailboxRow, Transaction
 from mailplat.storage.packs import LARGE, PACKS, ROLL, Disk, OpenFiles
 from mailplat.storage.reading import Body, Readers
 from mailplat.storage.schema import LOCK, connect, is_full, prepare
+from mailplat.storage.sqlite_queue import SQLiteQueue
 from mailplat.storage.writer import Places, Published, Writer
 from mailplat.uids import NOTHING, UIDSet
 from mailplat.values import (
@@ -332,9 +334,10 @@ class SQLiteStore:
         self._disk = disk or Disk()
         self._poll = poll
         self._lock = -1
+        self.queue = SQLiteQueue(self)
         self._accounts: set[str] = set()
         self._live: WeakValueDictionary[int, SQLiteMailbox] = WeakValueDictionary()
-        self._watched: set[SQLiteMailbox] = set()
+        self._watched: set[object] = set()
         self._poll_call: Any = None
         # What we know of other processes' commits: see is_current.
         self._absorbed = 0
@@ -362,6 +365,7 @@ class SQLiteStore:
             self._close_lock()
             raise
         self._writer.start()
+        self.queue.begin()
 
     def _open(self) -> None:
         """In a thread: everything that `start` does on disk."""
@@ -452,12 +456,15 @@ class SQLiteStore:
     async def remove_account(self, name: str) -> None:
         await self.write(lambda txn, _: names.remove_account(txn, name))
 
-    async def commit(self, deliveries: Sequence[Delivery]) -> Sequence[int]:
-        def act(txn: Transaction, places: Places) -> list[int]:
+    async def commit(
+        self, deliveries: Sequence[Delivery], items: Sequence[NewItem] = ()
+    ) -> tuple[Sequence[int], Sequence[int]]:
+        def act(txn: Transaction, places: Places) -> tuple[list[int], list[int]]:
             targets = [(txn.find(item.account, item.mailbox), item.message) for item in deliveries]
-            return txn.append(targets, places)
+            return txn.append(targets, places), queue_ledger.add(txn, items, places)
 
-        return await self.write(act, [item.message.body for item in deliveries])
+        bodies = [item.message.body for item in deliveries]
+        return await self.write(act, bodies + [new.body for new in items])
 
     # For the mailboxes
 
@@ -479,14 +486,14 @@ class SQLiteStore:
             mailbox.tell()
         return mailbox
 
-    def watched(self, mailbox: SQLiteMailbox, watched: bool) -> None:
-        """Somebody watches this mailbox, or nobody does any more."""
+    def watched(self, watcher: object, watched: bool) -> None:
+        """Somebody watches this mailbox or the queue, or nobody does any more."""
         if watched:
-            self._watched.add(mailbox)
+            self._watched.add(watcher)
             if self._poll_call is None:
                 self._poll_call = self._reactor.callLater(self._poll, self._look)
         else:
-            self._watched.discard(mailbox)
+            self._watched.discard(watcher)
 
     # What other processes do
 
@@ -520,6 +527,7 @@ class SQLiteStore:
         for number in numbers:
             if number not in there and (mailbox := self._live.get(number)) is not None:
                 mailbox.close()
+        self.queue.tell()
 
     def _look(self) -> None:
         self._poll_call = None
@@ -543,6 +551,8 @@ class SQLiteStore:
         for number in published.gone:
             if (mailbox := self._live.get(number)) is not None:
                 mailbox.close()
+        if published.queued:
+            self.queue.tell()
 
     def _advance(self, rows: Sequence[MailboxRow]) -> None:
         told = [

@@ -12,6 +12,8 @@ import sqlite3
 import zlib
 from collections.abc import Iterator
 
+from mailplat.values import NEVER
+
 #: Octets read at a time.
 PIECE = 1024 * 1024
 
@@ -24,12 +26,46 @@ FROM mailboxes m JOIN accounts a ON a.id = m.account LEFT JOIN messages x ON x.m
 GROUP BY m.id
 """
 
-#: Messages without their copy, copies without their body, bodies without their file.
+#: What points to something that is not there.
 _LOOSE = (
     ("message", "SELECT m.uid FROM messages m LEFT JOIN copies c ON c.id = m.copy WHERE c.id IS NULL"),
     ("copy", "SELECT c.id FROM copies c LEFT JOIN bodies b ON b.id = c.body WHERE b.id IS NULL"),
     ("body", "SELECT b.id FROM bodies b LEFT JOIN files f ON f.id = b.file WHERE f.id IS NULL"),
+    ("queue item", "SELECT q.id FROM queue_items q LEFT JOIN copies c ON c.id = q.copy WHERE c.id IS NULL"),
+    (
+        "recipient of queue item",
+        "SELECT DISTINCT r.item FROM queue_recipients r LEFT JOIN queue_items q ON q.id = r.item "
+        "LEFT JOIN queue_places p ON p.id = r.place WHERE q.id IS NULL OR p.id IS NULL",
+    ),
 )
+
+#: Copies and bodies that would be removed too early or never.
+_COUNTS = (
+    (
+        "copy",
+        "SELECT c.id, c.messages, count(x.copy) FROM copies c LEFT JOIN "
+        "(SELECT copy FROM messages UNION ALL SELECT copy FROM queue_items) x ON x.copy = c.id "
+        "WHERE c.messages > 0 GROUP BY c.id HAVING c.messages <> count(x.copy)",
+    ),
+    (
+        "body",
+        "SELECT b.id, b.copies, count(c.id) FROM bodies b LEFT JOIN copies c ON c.body = b.id "
+        "WHERE b.copies > 0 GROUP BY b.id HAVING b.copies <> count(c.id)",
+    ),
+)
+
+#: Next hops that believe something else than what waits for them.
+_PLACES = """
+SELECT p.agent, p.place, p.due, min(r.due)
+FROM queue_places p LEFT JOIN queue_recipients r ON r.place = p.id
+GROUP BY p.id HAVING max(min(r.due), p.rest) IS NOT p.due
+"""
+
+_QUEUE = f"""
+SELECT items, recipients, held, (SELECT count(*) FROM queue_items),
+       (SELECT count(*) FROM queue_recipients), (SELECT count(*) FROM queue_recipients WHERE due = {NEVER})
+FROM queue
+"""
 
 
 def problems(connection: sqlite3.Connection, directory: str) -> list[str]:
@@ -45,6 +81,10 @@ def problems(connection: sqlite3.Connection, directory: str) -> list[str]:
     for what, query in _LOOSE:
         for (number,) in connection.execute(query):
             found.append(f"{what} {number} refers to something that is not there")
+    for what, query in _COUNTS:
+        for number, said, counted in connection.execute(query):
+            found.append(f"{what} {number}: {said} are said to need it, {counted} do")
+    found += _queue(connection)
     return found + list(_bodies(connection, directory))
 
 
@@ -59,6 +99,19 @@ def _counters(connection: sqlite3.Connection) -> Iterator[str]:
             yield f"{account} {name}: UID {last_uid} is there, UIDNEXT is {uid_next}"
         if last_modseq > modseq:
             yield f"{account} {name}: modseq {last_modseq} is there, the highest is {modseq}"
+
+
+def _queue(connection: sqlite3.Connection) -> Iterator[str]:
+    *numbers, held = connection.execute(_QUEUE).fetchone()
+    said, counted = tuple(numbers[:3]), (*numbers[3:], held)
+    if said != counted:
+        yield f"the queue: counters say {said}, there are {counted} (items, recipients, held)"
+    for agent, place, due, first in connection.execute(_PLACES):
+        yield f"the queue for {agent} {place}: due at {due}, the first recipient at {first}"
+    for (item,) in connection.execute(
+        "SELECT id FROM queue_items q WHERE NOT EXISTS (SELECT 1 FROM queue_recipients WHERE item = q.id)"
+    ):
+        yield f"queue item {item} has no recipients"
 
 
 def _unseen(flags: int | bytes | None) -> int:

@@ -26,7 +26,7 @@ from twisted.logger import Logger
 from mailplat.errors import MailError, StorageFull
 from mailplat.storage.ledger import MailboxRow, Transaction
 from mailplat.storage.packs import Disk, PackWriter, Place
-from mailplat.storage.schema import connect, is_full
+from mailplat.storage.schema import connect, has_no_room, is_full
 
 T = TypeVar("T")
 
@@ -71,12 +71,14 @@ class Published:
         gone: ids of mailboxes deleted.
         accounts: name -> whether it exists.
         files: rows of files that are being removed.
+        queued: something was added to the queue or changed in it.
     """
 
     rows: list[MailboxRow] = field(default_factory=list)
     gone: set[int] = field(default_factory=set)
     accounts: dict[str, bool] = field(default_factory=dict)
     files: list[int] = field(default_factory=list)
+    queued: bool = False
 
 
 class Writer:
@@ -226,16 +228,15 @@ class Writer:
         """
         bodies = [body for operation in batch for body in operation.bodies]
         places = self.packs.place(bodies) if bodies else {}
-        certain = True
+        kept = False
         try:
             published = Published()
             transaction = self._begin(all(operation.lazy for operation in batch))
             try:
                 intact = self._act(transaction, batch, places)
                 if intact:
-                    certain = False
                     self._end_transaction(transaction, published)
-                    certain = True
+                    kept = True
             except BaseException:
                 self._roll_back(transaction)
                 raise
@@ -249,6 +250,7 @@ class Writer:
                     try:
                         if self._act(transaction, [operation], places) and operation.error is None:
                             self._end_transaction(transaction, published)
+                            kept = True
                         else:
                             self._roll_back(transaction)
                     except Exception as error:
@@ -256,9 +258,7 @@ class Writer:
                         operation.error = StorageFull(reason=str(error))
             return published
         finally:
-            # If a commit failed nobody knows whether it will be found after a crash, so the
-            # files it points to stay until the next start, which knows.
-            self.packs.settle(certain)
+            self.packs.settle(kept)
 
     def _begin(self, lazy: bool) -> Transaction:
         connection = self._connection or self._open()
@@ -293,7 +293,14 @@ class Writer:
         transaction.finish()
         connection = transaction.connection
         (commits,) = connection.execute("UPDATE store SET commits = commits + 1 RETURNING commits").fetchone()
-        connection.execute("COMMIT")
+        try:
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            # Without room for its last page it is no commit.  If it was written and not synced, it
+            # may come to light after a crash.
+            if not has_no_room(error):
+                self.packs.doubt()
+            raise
         # In this order: who compares the counter must not miss that others were there.
         if commits != self.commits + 1:
             self.foreign += 1
@@ -306,6 +313,7 @@ class Writer:
         published.gone |= transaction.gone
         published.accounts |= transaction.accounts
         published.files += [row for row, _, _ in transaction.dead]
+        published.queued |= transaction.queued
 
     def _roll_back(self, transaction: Transaction) -> None:
         for file in transaction.inserted:

@@ -39,7 +39,7 @@ from mailplat.interfaces import (
     NewMessage,
 )
 from mailplat.message.structure import Scanner
-from mailplat.values import Address, Envelope, Outcome, Peer, ScramRecord
+from mailplat.values import Address, Envelope, Outcome, Peer, ScramRecord, Target
 
 # Messages
 
@@ -213,8 +213,8 @@ class RecordingAgent:
     Delivers to a list.
 
     Attributes:
-        delivered: (envelope, prefix + body, target) of each copy.
-        outcomes: target -> the error of its outcome; such copies are not delivered.
+        delivered: (envelope, prefix + body, place) of each copy.
+        outcomes: place -> the error of its outcome; such copies are not delivered.
         failure: raised by `deliver`, if set.
     """
 
@@ -228,15 +228,15 @@ class RecordingAgent:
         envelope: Envelope,
         message: ISpooledMessage,
         prefix: bytes,
-        recipients: Sequence[tuple[Address, str]],
+        targets: Sequence[Target],
     ) -> Sequence[Outcome]:
         if self.failure is not None:
             raise self.failure
         data = prefix + await message.read(0, message.size)
-        for target in dict.fromkeys(target for _, target in recipients):
-            if target not in self.outcomes:
-                self.delivered.append((envelope, data, target))
-        return [Outcome(recipient, self.outcomes.get(target)) for recipient, target in recipients]
+        for place in dict.fromkeys(target.place for target in targets):
+            if place not in self.outcomes:
+                self.delivered.append((envelope, data, place))
+        return [Outcome(target.address, self.outcomes.get(target.place)) for target in targets]
 
 
 # Logging in

@@ -29,7 +29,13 @@ See `mailplat.testing.contract.base.StoreCase` for these, and the other modules 
 
 from __future__ import annotations
 
-from mailplat.testing.contract.abilities import CommittingTogether, ReadingMany, Recent, Restart
+from mailplat.testing.contract.abilities import (
+    CommittingItems,
+    CommittingTogether,
+    ReadingMany,
+    Recent,
+    Restart,
+)
 from mailplat.testing.contract.changing import Copying, Expunging, Flags, Moving
 from mailplat.testing.contract.messages import Content, Rows
 from mailplat.testing.contract.model import Stories
@@ -51,6 +57,7 @@ class MailboxStoreContract(
     Moving,
     News,
     CommittingTogether,
+    CommittingItems,
     ReadingMany,
     Recent,
     Restart,

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from math import inf
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -75,6 +76,9 @@ class FakeWire:
         self._session: Session | None = None
         self._written = bytearray()
         self._undrained = 0
+        self._patience = self._most_patience = inf
+        self._earned = 0.0
+        self._since = 0.0
         self._over: WireError | None = None
         self._woken = False
         self._choked = False
@@ -102,6 +106,9 @@ class FakeWire:
         """
         assert self._session is not None, "start a session first"
         self._session.engine.receive(data)
+        if self._waiting is not None:
+            self._count_waiting()
+        self._patience = min(self._patience + len(data) * self._earned, self._most_patience)
         self._resume()
         return self.taken()
 
@@ -156,7 +163,7 @@ class FakeWire:
         if self._choked:
             await self.drained()
         self._undrained = 0
-        deadline = self.clock.seconds() + timeout
+        deadline = self.clock.seconds() + min(timeout, self._patience)
         while True:
             if isinstance(self._over, Stopping):
                 raise self._over
@@ -171,9 +178,15 @@ class FakeWire:
             if self.clock.seconds() >= deadline:
                 raise TimedOut()
             timer = self.clock.callLater(deadline - self.clock.seconds(), self._resume)
+            self._since = self.clock.seconds()
             await self._wait()
+            self._count_waiting()
             if timer.active():
                 timer.cancel()
+
+    def phase(self, patience: float | None, rate: float = 0.0) -> None:
+        self._patience = self._most_patience = inf if patience is None else patience
+        self._earned = 1 / rate if rate else 0.0
 
     def write(self, data: bytes) -> None:
         self._written += data
@@ -205,6 +218,11 @@ class FakeWire:
         self.peer = replace(self.peer, tls=self._secured)
 
     # Inside
+
+    def _count_waiting(self) -> None:
+        now = self.clock.seconds()
+        self._patience -= now - self._since
+        self._since = now
 
     def _wait(self) -> Deferred[None]:
         self._waiting = Deferred()

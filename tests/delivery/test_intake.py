@@ -12,7 +12,6 @@ from mailplat.delivery.routing import Router
 from mailplat.errors import (
     MessageRefused,
     MessageTooLarge,
-    NoRouteYet,
     NoSuchAccount,
     NoSuchRecipient,
     OverQuota,
@@ -36,8 +35,9 @@ class Agent:
     def __init__(self, **errors):
         self.errors = errors
 
-    async def deliver(self, envelope, message, prefix, recipients):
-        return [Outcome(given, self.errors.get(target.partition("@")[0])) for given, target in recipients]
+    async def deliver(self, envelope, message, prefix, targets):
+        places = [target.place.partition("@")[0] for target in targets]
+        return [Outcome(t.address, self.errors.get(place)) for t, place in zip(targets, places, strict=True)]
 
 
 class IntakeTestCase(SynchronousTestCase):
@@ -130,9 +130,9 @@ class AnonymousTests(IntakeTestCase):
             NoSuchRecipient, now, self.receiver().recipient(Envelope(None), address("x@example.test"))
         )
 
-    def test_an_alias_that_leads_out_is_refused_for_now(self):
+    def test_without_a_queue_an_alias_must_not_lead_out(self):
         self.assertRaises(
-            NoRouteYet, now, self.receiver().recipient(Envelope(None), address("mixed@example.test"))
+            RelayDenied, now, self.receiver().recipient(Envelope(None), address("mixed@example.test"))
         )
 
     def test_postmaster_without_domain(self):
@@ -240,9 +240,9 @@ class SubmissionTests(IntakeTestCase):
         for sender in (BOB, "carol@elsewhere.test", "nobody@example.test"):
             self.assertRaises(SenderRefused, self.send, BOB, sender=sender)
 
-    def test_other_hosts_have_to_wait(self):
+    def test_without_a_queue_nothing_leaves(self):
         self.assertRaises(
-            NoRouteYet, now, self.receiver().recipient(Envelope(None), address("x@elsewhere.test"))
+            RelayDenied, now, self.receiver().recipient(Envelope(None), address("x@elsewhere.test"))
         )
 
     def test_limit_message_size(self):

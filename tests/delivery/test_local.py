@@ -8,7 +8,7 @@ from zope.interface.verify import verifyObject
 from mailplat.delivery.local import LocalDelivery
 from mailplat.errors import NoSuchAccount, OverQuota, StorageFull, TemporaryError
 from mailplat.interfaces import ICommitsTogether, IDeliveryAgent, IMailStore
-from mailplat.values import Envelope
+from mailplat.values import LOCAL, Envelope, Target
 from tests.delivery.house import BODY, OneByOne, Spooled, address, messages_of, now, store_with
 
 ALICE, BOB = "alice@example.test", "bob@example.test"
@@ -42,9 +42,9 @@ class LocalDeliveryTests(SynchronousTestCase):
         self.store = now(store_with(ALICE, BOB))
 
     def deliver(self, store, *pairs, envelope=ENVELOPE):
-        pairs = [(address(given), target) for given, target in pairs]
+        targets = [Target(LOCAL, account, address(given)) for given, account in pairs]
         agent = LocalDelivery(store, self.clock)
-        return now(agent.deliver(envelope, Spooled(), TRACE, pairs))
+        return now(agent.deliver(envelope, Spooled(), TRACE, targets))
 
     def inbox(self, account):
         return now(messages_of(self.store, account))

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailplat.delivery.routing import Router, RoutingLimits, split_address
+from mailplat.delivery.routing import Router, RoutingLimits
 from mailplat.errors import ConfigurationError, NoSuchRecipient, TemporaryError
 from mailplat.interfaces import IRouter
-from mailplat.values import Address
+from mailplat.values import LOCAL, Address, Target
 from tests.delivery.house import address, names, now, store_with
 
 
@@ -19,7 +19,9 @@ class RouterTests(SynchronousTestCase):
         )
 
     def route(self, router, text):
-        return now(router.route(address(text)))
+        """Accounts as text, and addresses elsewhere."""
+        targets = now(router.route(address(text), None))
+        return [target.place if target.agent == LOCAL else target.address for target in targets]
 
     def assertNobody(self, router, text):
         self.assertRaises(NoSuchRecipient, self.route, router, text)
@@ -148,7 +150,7 @@ class RouterTests(SynchronousTestCase):
                 "alias a@elsewhere.test: elsewhere.test is not a domain of this server",
                 "alias b: 'b' has no targets",
                 "alias c: 'x y' is not an address",
-                "alias @d: '@d' is not an address",
+                "alias @d: d is not a domain of this server",
             ],
         )
 
@@ -170,13 +172,39 @@ class RouterTests(SynchronousTestCase):
         ]:
             self.assertEqual(now(router.owns(account, address(text))), owns, (account, text))
 
+    def test_catch_all(self):
+        router = self.router({"@example.test": ["bob"], "sales": ["alice"]})
+        for text, account in [
+            ("nobody@example.test", "bob"),
+            ("nobody+x@example.test", "bob"),
+            ("alice@example.test", "alice"),
+            ("sales@example.test", "alice"),
+            ("postmaster@example.test", "alice"),
+        ]:
+            self.assertEqual(self.route(router, text), [f"{account}@example.test"], text)
+        self.assertNobody(router, "nobody@other.test")
 
-class SplitAddressTests(SynchronousTestCase):
-    def test_good(self):
-        self.assertEqual(split_address("a@B.test"), Address("a", "b.test"))
-        self.assertEqual(split_address("a"), Address("a", ""))
-        self.assertEqual(split_address("a@b@c.test"), Address("a@b", "c.test"))
+    def test_catch_all_to_another_domain(self):
+        router = self.router({"@other.test": ["x@elsewhere.test"]})
+        self.assertEqual(self.route(router, "anybody@other.test"), [Address("x", "elsewhere.test")])
 
-    def test_bad(self):
-        for text in ("", "@", "a@", "@b", "a b", "a\r\n@b", "a@b\x00"):
-            self.assertRaises(ValueError, split_address, text)
+    def test_agents(self):
+        router = self.router({"lists": ["agent:mailman", "alice"], "@other.test": ["agent:mailman"]})
+        for text, addresses in [("lists@example.test", 2), ("any@other.test", 1)]:
+            targets = now(router.route(address(text), None))
+            self.assertEqual(len(targets), addresses)
+            self.assertEqual(
+                [t for t in targets if t.agent == "mailman"], [Target("mailman", "mailman", address(text))]
+            )
+
+    def test_the_next_hop_is_chosen_by_sender_and_address(self):
+        asked = []
+
+        def hop(sender, to):
+            asked.append((sender, to))
+            return "smtp:relay.test:25"
+
+        router = Router(names("example.test"), now(store_with()), hops=hop)
+        sender, to = address("a@example.test"), address("b@far.test")
+        self.assertEqual(now(router.route(to, sender)), [Target("relay", "smtp:relay.test:25", to)])
+        self.assertEqual(asked, [(sender, to)])

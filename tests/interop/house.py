@@ -46,12 +46,13 @@ class House:
     """
     Args:
         arguments: more words for the command line.
+        data: the data directory, if it must be a certain one.
     """
 
-    def __init__(self, *arguments: str, users: tuple[str, ...] = USERS) -> None:
+    def __init__(self, *arguments: str, users: tuple[str, ...] = USERS, data: Path | None = None) -> None:
         # Short: a UNIX socket's path must fit in 108 octets.
         self.directory = Path(tempfile.mkdtemp(prefix="mp-", dir="/tmp"))
-        self.data = self.directory / "data"
+        self.data = data or self.directory / "data"
         self.lmtp = self.directory / "lmtp"
         self.log = self.directory / "log"
         self.arguments = arguments
@@ -60,10 +61,10 @@ class House:
         accounts.write_text("".join(f"{address(user)}:{PASSWORD}\n" for user in users))
         self.mailplat("account", "import", str(accounts))
 
-    def mailplat(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def mailplat(self, *words: str, check: bool = True, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Run the `mailplat` command on the data directory."""
         command = [str(BIN / "mailplat"), *words, "--data", str(self.data)]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        result = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=120)
         if check and result.returncode:
             raise AssertionError(f"{command} failed:\n{result.stdout}{result.stderr}")
         return result
@@ -99,12 +100,16 @@ class House:
         self.process.kill()
         self.process.wait(30)
 
+    def terminate(self) -> int:
+        """SIGTERM; the exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
     def stop(self) -> int:
-        """SIGTERM; the exit status.  The directory goes too."""
+        """As `terminate`; the directory goes too."""
         try:
-            if self.process.poll() is None:
-                self.process.send_signal(signal.SIGTERM)
-            return self.process.wait(30)
+            return self.terminate()
         finally:
             self.process.kill()
             shutil.rmtree(self.directory, ignore_errors=True)

@@ -113,6 +113,9 @@ class Lines(SynchronousTestCase):
         self.assertEqual(found, events(whole))
         self.assertEqual(len(found), b"".join(pieces).count(b"\r\n"))
 
+    def test_pipelined(self) -> None:
+        self.assertEqual(POP3Engine(Limits(pipelined=99)).most_buffered, 99)
+
     def test_most_buffered_leaves_room_for_a_line(self) -> None:
         limits = Limits()
         self.assertGreater(POP3Engine(limits).most_buffered, max(limits.line, limits.auth_line))

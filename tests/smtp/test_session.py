@@ -469,6 +469,10 @@ class Auth(SynchronousTestCase):
             server.say(f"AUTH {mechanism}")
             self.assertEqual(shapes(server.wire.advance(Limits().login_timeout)), ["421 4.4.2"])
             self.assertTrue(server.wire.ended)
+            server = Server("submission", limits=Limits(login_timeout=20)).hello()
+            server.say(f"AUTH {mechanism}")
+            self.assertEqual(server.wire.advance(19), b"")
+            self.assertEqual(shapes(server.wire.advance(1)), ["421 4.4.2"])
 
     def test_parameter_auth_is_read_and_believed_of_nobody(self) -> None:
         server = self.server()
@@ -660,7 +664,7 @@ class LimitTests(SynchronousTestCase):
         server.say("DATA")
         for _ in range(5):
             self.assertEqual(server.wire.advance(19), b"")
-            server.send(b"text\r\n")
+            server.send(b"text\r\n" * 400)
         self.assertEqual(shapes(server.wire.advance(20)), ["421 4.4.2"])
         self.assertTrue(server.wire.ended)
         self.assertEqual((server.spool.open, server.receiver.received), (0, []))
@@ -669,7 +673,7 @@ class LimitTests(SynchronousTestCase):
         server = Server(limits=Limits(data_timeout=20, message=10)).hello().begin(BOB)
         server.say("DATA")
         for _ in range(5):
-            server.send(b"too much text\r\n")
+            server.send(b"too much text\r\n" * 200)
             self.assertEqual(server.wire.advance(19), b"")
         self.assertEqual(shapes(server.wire.send(b".\r\n")), ["552 5.3.4"])
 

@@ -1,9 +1,10 @@
 """The spool: memory or file, the same message either way, and nothing left behind."""
 
+import errno
 import os
 from tempfile import TemporaryDirectory
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailplat.errors import StorageFull
@@ -86,3 +87,30 @@ class SpoolTests(SynchronousTestCase):
         coroutine = writer.write(MESSAGE)
         with self.assertRaises(StorageFull):
             coroutine.send(None)
+
+    def test_a_full_disk(self):
+        """Refused, the file is gone, and the next message is not harmed."""
+        spool = self.spool(100)
+        writer = spool.begin()
+        write = os.write
+
+        def full(file, data):
+            if len(data) > 50:
+                return write(file, data[:50])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        self.patch(os, "write", full)
+        self.failureResultOf(Deferred.fromCoroutine(writer.write(MESSAGE)), StorageFull)
+        self.patch(os, "write", write)
+        self.assertEqual(os.listdir(self.directory), [])
+        writer.abandon()
+        self.spooled(spool).close()
+
+    def test_a_sync_that_fails(self):
+        spool = self.spool(100)
+        writer = spool.begin()
+        self.run_now(writer.write(MESSAGE))
+        spool.in_thread = lambda function, *arguments: fail(OSError(errno.EIO, os.strerror(errno.EIO)))
+        self.failureResultOf(Deferred.fromCoroutine(writer.finish()), StorageFull)
+        self.assertEqual(os.listdir(self.directory), [])
+        writer.abandon()

@@ -3,19 +3,23 @@
 import glob
 import os
 import sqlite3
+from dataclasses import replace
 from tempfile import TemporaryDirectory
 
 from twisted.internet import reactor
 from twisted.trial.unittest import TestCase
 
-from mailplat.interfaces import NewMessage
+from mailplat.interfaces import Delivery, NewItem, NewMessage
 from mailplat.storage.sqlite import SQLiteStore
 from mailplat.testing.fakes import MemoryMessage
+from mailplat.values import NEVER, Address, Envelope, QueuedRecipient, Settled, Target
 
 ALICE = "alice@example.test"
 
 
-class VerifyTests(TestCase):
+class Filled:
+    """A store with two messages."""
+
     async def filled(self):
         scratch = TemporaryDirectory()
         self.addCleanup(scratch.cleanup)
@@ -47,6 +51,8 @@ class VerifyTests(TestCase):
         (path,) = glob.glob(os.path.join(self.directory, "packs", "*"))
         return path
 
+
+class VerifyTests(Filled, TestCase):
     async def test_well(self):
         await self.filled()
         self.assertEqual(await self.problems(), [])
@@ -78,3 +84,50 @@ class VerifyTests(TestCase):
         self.index("UPDATE mailboxes SET messages = messages + 1 WHERE name = 'INBOX'")
         (problem,) = await self.problems()
         self.assertIn("counters say", problem)
+
+
+class VerifyQueueTests(Filled, TestCase):
+    """With a queue that has something in it."""
+
+    async def filled(self):
+        await super().filled()
+        store = SQLiteStore(self.directory, reactor)
+        await store.start()
+        one = QueuedRecipient(0, Target("relay", "there", Address("x", "there")), due=5)
+        bodies = [MemoryMessage(b"Subject: x\r\n\r\n" + text * 100 + b"\r\n") for text in (b"three", b"four")]
+        item = NewItem(Envelope(None), bodies[0], b"P: x\r\n", [one, replace(one, due=NEVER)], "", 1)
+        await store.commit(
+            [Delivery(ALICE, "INBOX", NewMessage(bodies[0], b"", frozenset({"\\Seen"}), 0))], [item, item]
+        )
+        await store.queue.add([replace(item, body=bodies[1])])
+        await store.queue.settle([Settled(2, 0, None), Settled(2, 1, None), Settled(3, 0, None)])
+        await store.stop()
+
+    async def test_well(self):
+        await self.filled()
+        self.assertEqual(await self.problems(), [])
+
+    async def test_changed_octet_of_an_item(self):
+        await self.filled()
+        with open(self.pack(), "r+b") as pack:
+            content = pack.read()
+            pack.seek(content.index(b"fourfour"))
+            pack.write(b"F")
+        (problem,) = await self.problems()
+        self.assertIn("is not what was written", problem)
+
+    async def test_damage(self):
+        for statement, complaint in (
+            ("UPDATE queue SET held = held + 1", "the queue: counters say (2, 3, 3), there are (2, 3, 2)"),
+            ("UPDATE queue_places SET due = 6", "the queue for relay there: due at 6"),
+            ("DELETE FROM queue_recipients WHERE item = 3", "queue item 3 has no recipients"),
+            ("UPDATE queue_recipients SET item = 2 WHERE item = 3", "recipient of queue item 2 refers"),
+            ("UPDATE queue_recipients SET place = 99 WHERE item = 3", "recipient of queue item 3 refers"),
+            ("UPDATE queue_items SET copy = 99 WHERE id = 3", "queue item 3 refers"),
+            ("UPDATE copies SET messages = messages + 1 WHERE length(prefix) = 6", "are said to need it"),
+            ("UPDATE bodies SET copies = copies + 1", "are said to need it"),
+        ):
+            await self.filled()
+            self.index(statement)
+            problems = await self.problems()
+            self.assertTrue(any(complaint in problem for problem in problems), (statement, problems))

@@ -30,7 +30,7 @@ from mailplat.testing.fakes import (
     new_message,
     portal_for,
 )
-from mailplat.values import Address, Envelope, Peer
+from mailplat.values import LOCAL, Address, Envelope, Peer, Target
 
 BOB, CAROL = Address("bob", "example.test"), Address("carol", "example.test")
 
@@ -93,8 +93,8 @@ class DeliveryTests(Case):
         agent = RecordingAgent()
         self.assertTrue(verifyObject(IDeliveryAgent, agent))
         agent.outcomes["carol"] = StorageFull()
-        recipients = [(BOB, "bob"), (CAROL, "carol"), (BOB, "bob")]
-        outcomes = self.now(agent.deliver(self.envelope, MemoryMessage(b"body"), b"X: y\r\n", recipients))
+        targets = [Target(LOCAL, to.local, to) for to in (BOB, CAROL, BOB)]
+        outcomes = self.now(agent.deliver(self.envelope, MemoryMessage(b"body"), b"X: y\r\n", targets))
         self.assertEqual([outcome.recipient for outcome in outcomes], [BOB, CAROL, BOB])
         self.assertEqual(agent.delivered, [(self.envelope, b"X: y\r\nbody", "bob")])
 

@@ -6,13 +6,22 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest
 
 from mailplat.errors import NoSuchAccount, NoSuchMailbox, NoSuchMessage
-from mailplat.interfaces import Delivery, IClaimsRecent, ICommitsTogether, IReadsMany, NewMessage
+from mailplat.interfaces import (
+    Delivery,
+    IClaimsRecent,
+    ICommitsTogether,
+    IQueueStore,
+    IReadsMany,
+    NewMessage,
+)
+from mailplat.storage.spool import whole
 from mailplat.testing.contract.base import ALICE, BOB, StoreCase, body, given, some, wants
+from mailplat.testing.contract.queue import new_item
 from mailplat.testing.fakes import MemoryMessage
 from mailplat.uids import EVERYTHING, NOTHING
-from mailplat.values import FlagChange
+from mailplat.values import FlagChange, Settled
 
-__all__ = ["CommittingTogether", "ReadingMany", "Recent", "Restart"]
+__all__ = ["CommittingItems", "CommittingTogether", "ReadingMany", "Recent", "Restart"]
 
 
 class CommittingTogether(StoreCase):
@@ -26,7 +35,7 @@ class CommittingTogether(StoreCase):
         await self.place(BOB, "INBOX", [])
         message = MemoryMessage(body(5), b"outline")
         places = [(ALICE, "INBOX"), (BOB, "INBOX"), (ALICE, "INBOX"), (ALICE, "Junk")]
-        uids = await store.commit(
+        uids, _ = await store.commit(
             [
                 Delivery(account, mailbox, NewMessage(message, b"X: %d\r\n" % n, frozenset({f"k{n}"}), n))
                 for n, (account, mailbox) in enumerate(places)
@@ -58,7 +67,8 @@ class CommittingTogether(StoreCase):
 
     @wants(ICommitsTogether)
     async def test_commit_nothing(self) -> None:
-        self.assertEqual(list(await ICommitsTogether(self.store).commit([])), [])
+        uids, items = await ICommitsTogether(self.store).commit([])
+        self.assertEqual((list(uids), list(items)), ([], []))
 
     @wants(ICommitsTogether)
     async def test_watchers_hear(self) -> None:
@@ -81,6 +91,54 @@ class CommittingTogether(StoreCase):
         failed = [number for number, result in enumerate(results) if isinstance(result, Failure)]
         self.assertEqual(failed, [1, 4, 7])
         self.assertEqual((await inbox.status()).messages, 6 * 2 + 1)
+
+
+class CommittingItems(StoreCase):
+    """`ICommitsTogether` of a store that has a queue."""
+
+    def together(self) -> tuple[ICommitsTogether, IQueueStore]:
+        store = ICommitsTogether(self.store)
+        if store.queue is None:
+            raise SkipTest("the store has no queue")
+        return store, store.queue
+
+    @wants(ICommitsTogether)
+    async def test_deliveries_and_items(self) -> None:
+        store, queue = self.together()
+        inbox = await self.filled(0)
+        message = MemoryMessage(body(5), b"outline")
+        new = new_item(message=message, prefix=b"Q: 1\r\n")
+        delivery = Delivery(ALICE, "INBOX", NewMessage(message, b"L: 1\r\n", frozenset(), 1))
+        hinted: list[str] = []
+        self.addCleanup(inbox.watch(lambda: hinted.append("inbox")))
+        self.addCleanup(queue.watch(lambda: hinted.append("queue")))
+        uids, ids = await store.commit([delivery, delivery], [new, new])
+        await self.until(lambda: {"inbox", "queue"} <= set(hinted))
+        self.assertEqual((len(uids), len(ids), message.closed), (2, 2, 0))
+        self.assertLess(ids[0], ids[1])
+        # Each goes its own way: the body is there as long as one of them needs it.
+        await inbox.expunge(some(uids[0]), deleted_only=False)
+        await queue.settle([Settled(ids[0], 0, None)])
+        self.assertEqual(await self.whole(inbox, uids[1]), b"L: 1\r\n" + body(5))
+        await inbox.expunge(some(uids[1]), deleted_only=False)
+        waiting, prefix = await queue.message(ids[1])
+        self.assertEqual((prefix, await whole(waiting)), (b"Q: 1\r\n", body(5)))
+        waiting.close()
+        _, (alone,) = await store.commit([], [new])
+        self.assertGreater(alone, ids[1])
+
+    @wants(ICommitsTogether)
+    async def test_items_all_or_none(self) -> None:
+        store, queue = self.together()
+        inbox = await self.filled(0)
+        before = await inbox.status()
+        good = Delivery(ALICE, "INBOX", self.message())
+        bad = Delivery(ALICE, "nowhere", self.message())
+        calls = [store.commit([good, bad] if n % 2 else [bad], [new_item()]) for n in range(4)]
+        answers = await self.at_once([*calls, queue.add([new_item(number=7)])])
+        self.assertEqual([type(answer) is Failure for answer in answers], [True] * 4 + [False])
+        self.assertEqual(await inbox.status(), before)
+        self.assertEqual([item.id for item in await queue.items(0, 9)], list(answers[4]))
 
 
 class ReadingMany(StoreCase):

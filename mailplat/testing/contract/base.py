@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.task import deferLater
+from twisted.internet.threads import blockingCallFromThread, deferToThread
 from twisted.trial.unittest import SkipTest
 from zope.interface.interface import InterfaceClass
 
@@ -34,6 +35,10 @@ Test = TypeVar("Test", bound=Callable[..., Awaitable[None]])
 
 ALICE = "alice@example.test"
 BOB = "bob@example.test"
+
+#: How many stories are tried, and how long they are.
+STORIES = 25
+STEPS = 14
 
 #: What a store does beyond showing mail; an attribute of `StoreCase` each.
 WISHES = ("makes_accounts", "makes_mailboxes", "accepts_mail", "keeps_flags", "expunges_mail")
@@ -62,7 +67,88 @@ def wants(*needed: str | InterfaceClass) -> Callable[[Test], Test]:
     return decorate
 
 
-class StoreCase(Base):
+class Case(Base):
+    """What the topics of every contract use."""
+
+    def new_directory(self) -> str:
+        """A new directory, which goes when the test ends."""
+        directory = TemporaryDirectory(prefix="mailplat-")
+        self.addCleanup(directory.cleanup)
+        return directory.name
+
+    async def at_once(self, calls: Iterable[Awaitable[Any]]) -> list[Any]:
+        """Start all calls before any can end.  Returns results and Failures, in order."""
+
+        async def wait(call: Awaitable[Any]) -> Any:
+            return await call
+
+        started = [Deferred.fromCoroutine(wait(call)) for call in calls]
+        return [result for _, result in await DeferredList(started, consumeErrors=True)]
+
+    async def until(self, condition: Callable[[], bool], seconds: float = 20.0) -> None:
+        """Let the reactor run until `condition()`; hints may come a little later."""
+        from twisted.internet import reactor
+
+        waited = 0.0
+        while not condition():
+            if waited > seconds:
+                self.fail("it did not come about")
+            await deferLater(reactor, 0.001)
+            waited += 0.001
+
+    async def raises(
+        self, error: type[Exception] | tuple[type[Exception], ...], call: Awaitable[Any]
+    ) -> None:
+        """The call raises one of these."""
+        wanted = error if isinstance(error, tuple) else (error,)
+        names = " or ".join(one.__name__ for one in wanted)
+        try:
+            result = await call
+        except wanted:
+            return
+        except Exception as other:
+            self.fail(f"{names} should have been raised, not {other!r}")
+        self.fail(f"{names} should have been raised; the answer was {result!r}")
+
+    async def each_story(
+        self, steps: Callable[[Any], Any], tell: Callable[[list[Any], int], Awaitable[None]]
+    ) -> None:
+        """
+        Have Hypothesis make up stories and find the shortest that goes wrong.
+
+        It calls and does not await, so it works in a thread of its own, and what it
+        calls comes back to the reactor.
+
+        Args:
+            steps: given `hypothesis.strategies`, a strategy for one step.
+            tell: given the steps, and the story's number.
+        """
+        try:
+            from hypothesis import HealthCheck, given, settings, strategies
+        except ImportError:
+            raise SkipTest("Hypothesis is not installed (pip install mailplat[testing])") from None
+        from twisted.internet import reactor as running
+
+        reactor: Any = running
+        number = 0
+
+        @settings(
+            max_examples=STORIES,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(strategies.lists(steps(strategies), min_size=3, max_size=STEPS))
+        def one(story: list[Any]) -> None:
+            nonlocal number
+            number += 1
+            blockingCallFromThread(reactor, _as_deferred, tell, story, number)
+
+        await deferToThread(one)
+
+
+class StoreCase(Case):
     """
     Attributes:
         makes_accounts: False if `create_account` raises NotPermitted.
@@ -123,12 +209,6 @@ class StoreCase(Base):
 
     # What topics use
 
-    def new_directory(self) -> str:
-        """A new directory, which goes when the test ends."""
-        directory = TemporaryDirectory(prefix="mailplat-")
-        self.addCleanup(directory.cleanup)
-        return directory.name
-
     def message(
         self,
         body: bytes = b"Subject: test\r\n\r\nHello\r\n",
@@ -157,40 +237,6 @@ class StoreCase(Base):
         finally:
             content.close()
 
-    async def at_once(self, calls: Iterable[Awaitable[Any]]) -> list[Any]:
-        """Start all calls before any can end.  Returns results and Failures, in order."""
-
-        async def wait(call: Awaitable[Any]) -> Any:
-            return await call
-
-        started = [Deferred.fromCoroutine(wait(call)) for call in calls]
-        return [result for _, result in await DeferredList(started, consumeErrors=True)]
-
-    async def until(self, condition: Callable[[], bool], seconds: float = 20.0) -> None:
-        """Let the reactor run until `condition()`; hints may come a little later."""
-        from twisted.internet import reactor
-
-        waited = 0.0
-        while not condition():
-            if waited > seconds:
-                self.fail("it did not come about")
-            await deferLater(reactor, 0.001)
-            waited += 0.001
-
-    async def raises(
-        self, error: type[Exception] | tuple[type[Exception], ...], call: Awaitable[Any]
-    ) -> None:
-        """The call raises one of these."""
-        wanted = error if isinstance(error, tuple) else (error,)
-        names = " or ".join(one.__name__ for one in wanted)
-        try:
-            result = await call
-        except wanted:
-            return
-        except Exception as other:
-            self.fail(f"{names} should have been raised, not {other!r}")
-        self.fail(f"{names} should have been raised; the answer was {result!r}")
-
 
 async def given(value: Any) -> Any:
     """`value`, awaited if it can be."""
@@ -209,3 +255,8 @@ def named(mailbox: IMailbox, columns: Columns) -> dict[int, set[str]]:
 
 def some(*uids: int) -> UIDSet:
     return UIDSet.of(uids)
+
+
+def _as_deferred(tell: Callable[..., Any], story: list[Any], number: int) -> Any:
+    """In the reactor thread: start telling a story."""
+    return Deferred.fromCoroutine(tell(story, number))

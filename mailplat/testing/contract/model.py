@@ -10,12 +10,8 @@ own, end up with the truth.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
-
-from twisted.internet.threads import blockingCallFromThread, deferToThread
-from twisted.trial.unittest import SkipTest
 
 from mailplat.interfaces import IMailbox, IMovesMessages
 from mailplat.testing.contract.base import ALICE, StoreCase, body, wants
@@ -24,10 +20,6 @@ from mailplat.uids import EVERYTHING, UIDSet
 from mailplat.values import SYSTEM_FLAGS, FlagChange
 
 __all__ = ["Stories"]
-
-#: How many stories are tried, and how long they are.
-STORIES = 25
-STEPS = 14
 
 FLAGS = (*SYSTEM_FLAGS, "$Junk", "work")
 KINDS = ("append", "flags", "expunge", "purge", "copy", "move", "follow")
@@ -56,6 +48,17 @@ class Model:
         return [uid for uid in uids if uid in self.rows]
 
 
+def steps(strategies: Any) -> Any:
+    """What may happen."""
+    return strategies.tuples(
+        strategies.sampled_from(KINDS),
+        strategies.integers(0, 1),
+        strategies.lists(strategies.integers(0, 9), min_size=1, max_size=4),
+        strategies.lists(strategies.sampled_from(FLAGS), max_size=3),
+        strategies.integers(0, 5),
+    )
+
+
 def changing(names: list[str], mode: int) -> FlagChange:
     flags = frozenset(names)
     return (FlagChange(add=flags), FlagChange(remove=flags), FlagChange(add=flags, replace=True))[mode % 3]
@@ -70,50 +73,11 @@ class Stories(StoreCase):
 
     @wants("makes_mailboxes", "accepts_mail", "keeps_flags", "expunges_mail")
     async def test_one_after_the_other(self) -> None:
-        await self.each_story(self.told)
+        await self.each_story(steps, self.told)
 
     @wants("makes_mailboxes", "accepts_mail", "keeps_flags", "expunges_mail")
     async def test_at_once(self) -> None:
-        await self.each_story(self.told_at_once)
-
-    async def each_story(self, tell: Callable[[list[Step], int], Awaitable[None]]) -> None:
-        """
-        Have Hypothesis make up stories and find the shortest that goes wrong.
-
-        It calls and does not await, so it works in a thread of its own, and what it
-        calls comes back to the reactor.
-        """
-        try:
-            from hypothesis import HealthCheck, given, settings
-            from hypothesis import strategies as st
-        except ImportError:
-            raise SkipTest("Hypothesis is not installed (pip install mailplat[testing])") from None
-        from twisted.internet import reactor as running
-
-        step = st.tuples(
-            st.sampled_from(KINDS),
-            st.integers(0, 1),
-            st.lists(st.integers(0, 9), min_size=1, max_size=4),
-            st.lists(st.sampled_from(FLAGS), max_size=3),
-            st.integers(0, 5),
-        )
-        reactor: Any = running
-        number = 0
-
-        @settings(
-            max_examples=STORIES,
-            deadline=None,
-            derandomize=True,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-        )
-        @given(st.lists(step, min_size=3, max_size=STEPS))
-        def one(story: list[Step]) -> None:
-            nonlocal number
-            number += 1
-            blockingCallFromThread(reactor, as_deferred, tell, story, number)
-
-        await deferToThread(one)
+        await self.each_story(steps, self.told_at_once)
 
     async def two(self, number: int) -> tuple[list[str], list[IMailbox]]:
         names = [f"one{number}", f"two{number}"]
@@ -155,7 +119,9 @@ class Stories(StoreCase):
                 for uid in there if moving else ():
                     del model.rows[uid]
             elif kind == "follow":
-                await followers[where * 2 + mode % 2].follow()
+                await followers[where * 2 + 1].follow()
+            # One follower asks after each step, the other when the story says so.
+            await followers[where * 2].follow()
             for mailbox, model in zip(mailboxes, models, strict=True):
                 await self.agrees(mailbox, model)
         for index, follower in enumerate(followers):
@@ -225,10 +191,3 @@ class Stories(StoreCase):
             self.assertEqual(status.messages, arrived[where] - removed[where])
             # Every UID was given once, and none was left out.
             self.assertEqual(status.uid_next, arrived[where] + 1)
-
-
-def as_deferred(tell: Callable[..., Any], story: list[Step], number: int) -> Any:
-    """In the reactor thread: start telling a story."""
-    from twisted.internet.defer import Deferred
-
-    return Deferred.fromCoroutine(tell(story, number))
