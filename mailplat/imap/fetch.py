@@ -117,7 +117,7 @@ class Fetching:
         if not columns.uids:
             return True
         outlined: dict[int, Outlined] = {}
-        if plan.kinds & OUTLINE_ITEMS or any(item.path or item.what for item in plan.sections):
+        if plan.outlines:
             found: Sequence[Outlined] = await mailbox.outlines(UIDSet.of(columns.uids))
             outlined = {one.uid: one for one in found}
         wanted = [item for item in plan.items if item.kind in COLUMN_ITEMS]
@@ -192,7 +192,7 @@ class Fetching:
                 )
             except NoSuchMessage:
                 return False
-        elif plan.kinds & OUTLINE_ITEMS or any(item.path or item.what for item in plan.sections):
+        elif plan.outlines:
             return False
         words = list(row)
         if record is not None:
