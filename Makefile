@@ -8,7 +8,11 @@ JOBS ?= 2
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: run test lint types venv clean
+# Benchmarks: which rows, separated by commas (all of them), and how often each.
+ROWS ?=
+RUNS ?=
+
+.PHONY: run test lint types bench bench-peers venv clean
 
 ## A complete server on loopback, data in ./mailplat-data
 run: venv
@@ -22,6 +26,14 @@ lint: venv
 
 types: venv
 	$(BIN)/mypy mailplat
+
+## How fast it is, alone: a minute or two
+bench: venv
+	$(BIN)/python -m benchmarks $(if $(ROWS),--rows $(ROWS)) $(if $(RUNS),--runs $(RUNS))
+
+## The same beside Postfix, Dovecot and others, as root: up to an hour
+bench-peers: venv
+	$(BIN)/python -m benchmarks.compare $(if $(ROWS),--rows $(ROWS)) $(if $(RUNS),--runs $(RUNS))
 
 venv: $(READY)
 

@@ -86,18 +86,18 @@ _TAG_RE = re.compile(rb"[!#$&'\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~,]++")
 _WORD_RE = re.compile(rb"[A-Za-z][A-Za-z0-9.]*+")
 
 # QUOTED-CHAR is 7-bit, without CR and LF; only the quote and the backslash may be escaped.
-_QUOTED_RE = re.compile(rb'"((?:[^"\\\x00\r\n\x80-\xff]++|\\["\\])*+)"')
+_QUOTED_RE = re.compile(rb'"((?>(?:[^"\\\x00\r\n\x80-\xff]++|\\["\\])*))"')
 _ESCAPE_RE = re.compile(rb"\\(.)", re.DOTALL)
 
 _NUMBER_RE = re.compile(rb"[0-9]++")
-_SET_ITEM = rb"(?:\*|[1-9][0-9]{0,9}+)(?::(?:\*|[1-9][0-9]{0,9}+))?+"
-_SET_RE = re.compile(rb"%b(?:,%b)*+" % (_SET_ITEM, _SET_ITEM))
+_SET_ITEM = rb"(?:\*|[1-9][0-9]{0,9}+)(?>(?::(?:\*|[1-9][0-9]{0,9}+))?)"
+_SET_RE = re.compile(rb"%b(?>(?:,%b)*)" % (_SET_ITEM, _SET_ITEM))
 _LONG_NUMBER_RE = re.compile(rb"[0-9]{10}")
 
 _FLAG = rb"\\?+%b" % _ATOM
-_FLAGS = rb"%b(?: %b)*+" % (_FLAG, _FLAG)
+_FLAGS = rb"%b(?>(?: %b)*)" % (_FLAG, _FLAG)
 _FLAGS_RE = re.compile(_FLAGS)
-_FLAG_LIST_RE = re.compile(rb"\((?:%b)?+\)" % _FLAGS)
+_FLAG_LIST_RE = re.compile(rb"\((?>(?:%b)?)\)" % _FLAGS)
 
 _DATE_RE = re.compile(rb'("?)([0-9]{1,2})-([A-Za-z]{3})-([0-9]{4})\1')
 _DATE_TIME_RE = re.compile(

@@ -1,0 +1,47 @@
+"""SEARCH without a full-text index, in mail that has just come in."""
+
+from __future__ import annotations
+
+import re
+
+from benchmarks import corpus
+from benchmarks.clients import Imap
+from benchmarks.player import Refused
+from benchmarks.servers import Server
+from benchmarks.work import Effort, Measure, Reading, Work, clock
+
+
+def search(nominal: int) -> Work:
+    kind = "mix" if nominal <= 10_000 else "2k"
+
+    def work(server: Server, effort: Effort) -> Measure:
+        count = effort.count(nominal, server)
+        subjects = corpus.holders(corpus.SUBJECT_EVERY, kind, count)
+        texts = corpus.holders(corpus.BODY_EVERY, kind, count)
+
+        def measure() -> list[Reading]:
+            imap = server.connect(server.fill(kind, count))
+            imap.select()
+            readings = [
+                _timed(server, imap, "UNSEEN", "UNSEEN", count),
+                _timed(server, imap, "SUBJECT first", f"SUBJECT {corpus.SUBJECT_WORD}", subjects),
+                _timed(server, imap, "SUBJECT again", f"SUBJECT {corpus.SUBJECT_WORD}", subjects),
+                _timed(server, imap, "BODY", f"BODY {corpus.BODY_WORD}", texts),
+            ]
+            imap.close()
+            return readings
+
+        return measure
+
+    return work
+
+
+def _timed(server: Server, imap: Imap, label: str, criteria: str, wanted: int) -> Reading:
+    with clock(server) as taken:
+        # Each number has a space before it; so has the tag's status, and what else the last line says.
+        answer = imap.command(f"SEARCH {criteria}", count=b" ")
+    line, status = answer.end.rstrip(b"\r\n").rpartition(b"\r\n")[::2]
+    others = 1 + status.count(b" ") + sum(other.count(b" ") for other in re.findall(rb"\* \d+ [^\r]*", line))
+    if answer.hits - others != wanted:
+        raise Refused(f"SEARCH {criteria} found {answer.hits - others} of {wanted}")
+    return Reading(label, taken.seconds * 1e3, "ms")
