@@ -562,12 +562,12 @@ class IDeliversWithQueue(IDeliveryAgent):
         queue: IQueueStore,
         items: Sequence[NewItem] = (),
         results: Sequence[Settled] = (),
-    ) -> Awaitable[bool]:
+    ) -> Awaitable[Sequence[int] | None]:
         """
         As `deliver`; and the queue adds `items` and settles `results`, all or none.
 
         Returns:
-            False if it cannot do that with this queue; then nothing was done.
+            the ids of `items`; None if it cannot do that with this queue: then nothing was done.
 
         Raises:
             MailError: nothing was done.

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from random import Random
@@ -258,7 +258,11 @@ class MailService(Service):
             queue_store = self._queue_store.queue
         relay = settings.relay
         exchangers = Exchangers(
-            self._resolver, Random(), names=(settings.hostname, *self._names.domains), private=relay.networks
+            self._resolver,
+            Random(),
+            names=(settings.hostname, *self._names.domains),
+            addresses={*relay.sources, *self._listening_hosts()},
+            private=relay.networks,
         )
         self._relay = Relay(
             reactor,
@@ -303,6 +307,13 @@ class MailService(Service):
         if name == "intake":
             return replace(limits, message_size=size)
         return limits
+
+    def _listening_hosts(self) -> Iterator[str]:
+        """The addresses that mail from other hosts comes in by, as far as they are named."""
+        for bound in self.bound:
+            host = getattr(bound.address, "host", "")
+            if bound.listener.kind.service == "smtp" and host not in ("", "0.0.0.0", "::"):
+                yield host
 
     def _postmaster(self) -> str | None:
         if self.settings.postmaster is None:

@@ -67,13 +67,14 @@ class LocalDelivery:
         queue: IQueueStore,
         items: Sequence[NewItem] = (),
         results: Sequence[Settled] = (),
-    ) -> bool:
+    ) -> Sequence[int] | None:
         store = self._store
         if not ICommitsTogether.providedBy(store) or store.queue is not queue:
-            return False
+            return None
         together: ICommitsTogether = store
-        await together.commit(self._deliveries(envelope, message, prefix, targets), items, results)
-        return True
+        deliveries = self._deliveries(envelope, message, prefix, targets)
+        _, ids = await together.commit(deliveries, items, results)
+        return ids
 
     def _deliveries(
         self, envelope: Envelope, message: ISpooledMessage, prefix: bytes, targets: Sequence[Target]

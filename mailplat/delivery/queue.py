@@ -437,9 +437,8 @@ class Queue:
         try:
             report = await self._reporter.report(item, done, message, prefix)
             items = [] if report is None else [report]
-            if not await together.deliver_with(
-                envelope, message, prefix, targets, self.store, items, results
-            ):
+            ids = await together.deliver_with(envelope, message, prefix, targets, self.store, items, results)
+            if ids is None:
                 return False
         except MailError:
             return False
