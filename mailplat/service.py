@@ -20,15 +20,17 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from ipaddress import ip_address
 from random import Random
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.cred import strcred
 from twisted.cred.checkers import AllowAnonymousAccess, InMemoryUsernamePasswordDatabaseDontUse
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, DeferredList, gatherResults, maybeDeferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
@@ -261,7 +263,7 @@ class MailService(Service):
             self._resolver,
             Random(),
             names=(settings.hostname, *self._names.domains),
-            addresses={*relay.sources, *self._listening_hosts()},
+            addresses=self._own_addresses(),
             private=relay.networks,
         )
         self._relay = Relay(
@@ -297,6 +299,12 @@ class MailService(Service):
             limits=limits["queue"],
         )
 
+    def _own_addresses(self) -> list[str]:
+        """Where mail from other hosts is taken: a domain whose MX leads here leads in a circle."""
+        addresses = [bound.address for bound in self.bound if bound.listener.kind.service == "smtp"]
+        hosts = [address.host for address in addresses if isinstance(address, IPv4Address | IPv6Address)]
+        return [host for host in hosts if not ip_address(host).is_unspecified]
+
     def _sized(self, name: str) -> Any:
         """The limits of this name, with the message size that all have in common."""
         limits, size = self.settings.limits[name], self.settings.message_size_limit
@@ -307,13 +315,6 @@ class MailService(Service):
         if name == "intake":
             return replace(limits, message_size=size)
         return limits
-
-    def _listening_hosts(self) -> Iterator[str]:
-        """The addresses that mail from other hosts comes in by, as far as they are named."""
-        for bound in self.bound:
-            host = getattr(bound.address, "host", "")
-            if bound.listener.kind.service == "smtp" and host not in ("", "0.0.0.0", "::"):
-                yield host
 
     def _postmaster(self) -> str | None:
         if self.settings.postmaster is None:

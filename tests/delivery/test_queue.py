@@ -371,8 +371,8 @@ class LimitsTests(QueueTestCase):
         self.again(failing=1)
         self.agent.raises = HostUnreachable()
         self.queue.start()
-        self.add("bob", place="a.test")
-        self.add("bob", place="b.test")
+        for place in ("a.test", "a.test", "a.test", "b.test"):
+            self.add("bob", place=place)
         self.run_for(330)
         # a.test was forgotten when b.test failed: it rests for the first interval again.
         times = [when for when, _, place in self.agent.attempts if place == "a.test"]
