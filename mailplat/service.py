@@ -236,14 +236,15 @@ class MailService(Service):
     def _router(self, limits: Mapping[str, Any]) -> Router:
         settings, reactor = self.settings, self._reactor
         relay = settings.relay
-        path = settings.aliases_file or self._directory.aliases
+        paths = settings.aliases_file or self._directory.aliases, self._directory.forwards
+        in_thread = partial(_in_thread, reactor)
         return Router(
             self._names,
             self._store,
             settings.aliases,
             self._postmaster(),
             limits["routing"],
-            files=[AliasFile(path, self._names, reactor.seconds, partial(_in_thread, reactor))],
+            files=[AliasFile(path, self._names, reactor.seconds, in_thread) for path in paths],
             hops=NextHops(relay.relayhost, relay.routes, relay.senders),
             agents={name: (RELAY, spec) for name, spec in settings.agents.items() if is_hop(spec)},
         )
