@@ -112,7 +112,8 @@ class MailService(Service):
         self.setName("mailplat")
         self._reactor = reactor
         self._announce = announce
-        self._resolver = resolver or DNSResolver(reactor, limits=settings.limits["dns"])
+        self._dns = None if resolver else DNSResolver(reactor, limits=settings.limits["dns"])
+        self._resolver: Any = resolver or self._dns
         self._directory = DataDirectory(settings.data)
         self.started: Deferred[None] = Deferred()
         self._reset()
@@ -236,14 +237,15 @@ class MailService(Service):
     def _router(self, limits: Mapping[str, Any]) -> Router:
         settings, reactor = self.settings, self._reactor
         relay = settings.relay
-        path = settings.aliases_file or self._directory.aliases
+        paths = settings.aliases_file or self._directory.aliases, self._directory.forwards
+        in_thread = partial(_in_thread, reactor)
         return Router(
             self._names,
             self._store,
             settings.aliases,
             self._postmaster(),
             limits["routing"],
-            files=[AliasFile(path, self._names, reactor.seconds, partial(_in_thread, reactor))],
+            files=[AliasFile(path, self._names, reactor.seconds, in_thread) for path in paths],
             hops=NextHops(relay.relayhost, relay.routes, relay.senders),
             agents={name: (RELAY, spec) for name, spec in settings.agents.items() if is_hop(spec)},
         )
@@ -424,6 +426,8 @@ class MailService(Service):
         if self._relay is not None:
             # What has not ended by now is broken off, and that is its outcome.
             await self._relay.stop()
+            if self._dns is not None:
+                self._dns.close()
             await self._queue.stop()
         try:
             if self._store_started:
