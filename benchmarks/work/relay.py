@@ -17,7 +17,7 @@ MOST = 20_000
 
 def relay(destinations: int) -> Work:
     """
-    2 KB to so many other hosts, evenly, from as many connections and at least ten.
+    2 KB to so many other hosts, evenly, from as many connections and at least fifty.
 
     The clock runs from the first message until the queue is empty.
     """
@@ -25,7 +25,7 @@ def relay(destinations: int) -> Work:
     def work(server: Server, effort: Effort) -> Measure:
         assert server.relay
         start_sinks(server, destinations)
-        connections = max(10, destinations)
+        connections = max(50, destinations)
         player = Player(
             server.relay,
             _script(server),

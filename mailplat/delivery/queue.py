@@ -138,10 +138,11 @@ class Line:
         running: attempts under way.
         taking: the store is being asked for more.
         dry: when last asked, the store had no more that was due.
+        news: it may have more by now, though it is being asked.
         resting: it could not be reached; what still runs was begun before that was known.
     """
 
-    __slots__ = ("agent", "dry", "place", "resting", "running", "taking", "waiting")
+    __slots__ = ("agent", "dry", "news", "place", "resting", "running", "taking", "waiting")
 
     def __init__(self, agent: str, place: str) -> None:
         self.agent = agent
@@ -150,6 +151,7 @@ class Line:
         self.running = 0
         self.taking = False
         self.dry = False
+        self.news = False
         self.resting = False
 
     @property
@@ -299,6 +301,7 @@ class Queue:
         try:
             for line in list(self._lines.values()):
                 line.dry = False
+                line.news = True
                 self._fill(line)
             later = await self._find(now)
             if now >= self._told + self._limits.look:
@@ -357,13 +360,14 @@ class Queue:
 
     async def _take(self, line: Line) -> None:
         most = 1 if line.key in self._failing else self._limits.line
+        line.news = False
         try:
             items = await self.store.take(line.agent, line.place, int(self._reactor.seconds()), most)
         except MailError as error:
             self.log.error("The queue cannot be read: {error}", error=error)
             items = ()
         line.taking = False
-        line.dry = len(items) < most
+        line.dry = len(items) < most and not line.news
         line.waiting.extend(items)
         self._fill(line)
 

@@ -547,6 +547,26 @@ class StopTests(QueueTestCase):
         self.assertEqual(self.left(), [])
 
 
+class AskingTests(QueueTestCase):
+    def test_what_comes_while_the_store_is_asked(self):
+        """The answer does not know it, and nobody else would ask for a minute."""
+        take, waiting = self.store.take, Deferred()
+
+        async def slow(*question):
+            self.store.take = take
+            items = await take(*question)
+            await waiting
+            return items
+
+        self.store.take = slow
+        self.add("bob")
+        self.add("carol")
+        self.clock.advance(1)
+        waiting.callback(None)
+        self.clock.advance(1)
+        self.assertEqual(self.left(), [])
+
+
 class OneCommit(QueueTestCase):
     """Our own mailboxes: delivered and written down at once, so that no crash delivers twice."""
 
