@@ -246,10 +246,11 @@ def tls_info(transport: Any) -> TLSInfo | None:
 
 def _end_point(connection: SSL.Connection) -> bytes:
     """RFC 5929 §4.1: the hash of the server's certificate, by its signature's algorithm or SHA-256."""
-    own = connection.get_certificate()
-    if own is None:
+    # A server has one of its own; we, as a client, have none and are shown the server's.
+    servers = connection.get_certificate() or connection.get_peer_certificate()
+    if servers is None:
         return b""
-    certificate = own.to_cryptography()
+    certificate = servers.to_cryptography()
     try:
         algorithm = certificate.signature_hash_algorithm
     except UnsupportedAlgorithm:
