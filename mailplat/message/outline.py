@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 #: The first octet of a record.  Another one means: scan the body again.
-VERSION = 1
+VERSION = 2
 
 # version, header size, size, then the lengths of ENVELOPE, BODY and BODYSTRUCTURE.
 _HEAD = struct.Struct(">BIQIII")

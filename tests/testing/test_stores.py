@@ -22,6 +22,7 @@ from mailplat.values import Changes, Columns, FlagChange, FlagsSet
 
 class Contract(MailboxStoreContract, TestCase):
     __test__ = False  # run by the tests below only
+    shortens = False
 
     def make_store(self) -> IMailStore:
         return MemoryStore()

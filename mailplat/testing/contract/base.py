@@ -68,7 +68,14 @@ def wants(*needed: str | InterfaceClass) -> Callable[[Test], Test]:
 
 
 class Case(Base):
-    """What the topics of every contract use."""
+    """
+    What the topics of every contract use.
+
+    Attributes:
+        shortens: look for the shortest story that goes wrong, which takes a while.
+    """
+
+    shortens = True
 
     def new_directory(self) -> str:
         """A new directory, which goes when the test ends."""
@@ -124,7 +131,7 @@ class Case(Base):
             tell: given the steps, and the story's number.
         """
         try:
-            from hypothesis import HealthCheck, given, settings, strategies
+            from hypothesis import HealthCheck, Phase, given, settings, strategies
         except ImportError:
             raise SkipTest("Hypothesis is not installed (pip install mailplat[testing])") from None
         from twisted.internet import reactor as running
@@ -137,6 +144,7 @@ class Case(Base):
             deadline=None,
             derandomize=True,
             database=None,
+            phases=[Phase.generate, Phase.shrink] if self.shortens else [Phase.generate],
             suppress_health_check=list(HealthCheck),
         )
         @given(strategies.lists(steps(strategies), min_size=3, max_size=STEPS))
