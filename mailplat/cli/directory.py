@@ -17,6 +17,7 @@ from mailplat.auth.accounts import AccountFile
 from mailplat.auth.names import Names
 from mailplat.config import Settings, load
 from mailplat.datadir import DataDirectory
+from mailplat.delivery.routing import Router
 from mailplat.errors import DataDirectoryError
 from mailplat.interfaces import StoreContext
 from mailplat.plugins import make_store
@@ -69,6 +70,13 @@ class Directory:
                 os.setgroups([])
                 os.setegid(owner.st_gid)
                 os.seteuid(owner.st_uid)
+
+    def router(self, store: Any) -> Router:
+        """What says where recipients are, as the server's own does; `store` is started."""
+        names = self.accounts.naming
+        if not names.domains:
+            names = Names(self.settings.domains)
+        return Router(names, store, self.settings.aliases)
 
     def with_store(self, act: Callable[[Any], Awaitable[Any]]) -> Any:
         """
