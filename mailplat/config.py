@@ -91,6 +91,10 @@ DEFAULT_DATA = "mailplat-data"
 DEFAULT_DOMAIN = "localhost"
 DEFAULT_STORE = "sqlite"
 DEFAULT_MESSAGE_SIZE = 52_428_800
+
+#: Octets of a UNIX socket's path (unix(7): 108, and the last one is NUL).
+MOST_SOCKET_PATH = 107
+
 PLAINTEXT_LOGIN = ("never", "loopback", "always")
 
 #: The tables under [limits], and what their keys are fields of.
@@ -126,6 +130,7 @@ class Settings:
         domains: ours, the first one stands in where one is needed; never empty.
         hostname: the name in greetings and trace fields.
         listeners: what to listen on.
+        left_out: listeners of the default that cannot be here: a UNIX socket's path has its limit.
         certificate, key: PEM files, absolute; both None for a self-signed certificate.
             `key` is None where the certificate's file holds it too.
         store: as in `IStoreFactory`, `name` or `name:argument`.
@@ -141,6 +146,7 @@ class Settings:
     domains: tuple[str, ...] = (DEFAULT_DOMAIN,)
     hostname: str = "localhost"
     listeners: tuple[Listener, ...] = ()
+    left_out: tuple[Listener, ...] = ()
     certificate: str | None = None
     key: str | None = None
     store: str = DEFAULT_STORE
@@ -155,12 +161,25 @@ class Settings:
 
 
 def default_listeners(data: str) -> tuple[Listener, ...]:
-    """Everything on loopback, LMTP in the data directory."""
+    """Everything on loopback, LMTP in the data directory, whether or not its path is too long."""
     # A colon or an equals sign would end the path (twisted.internet.endpoints).
     quoted = re.sub(r"[\\:=]", r"\\\g<0>", data)
     return tuple(
         Listener(kind, kind.default.format(data=quoted)) for kind in KINDS if kind.default is not None
     )
+
+
+def _usable(
+    listeners: tuple[Listener, ...], data: str
+) -> tuple[tuple[Listener, ...], tuple[Listener, ...]]:
+    """Default listeners, and apart from them those whose socket in the data directory has too long a path."""
+    left_out = tuple(
+        listener
+        for listener in listeners
+        if listener.endpoint.startswith("unix:")
+        and len(os.fsencode(os.path.join(data, listener.kind.word))) > MOST_SOCKET_PATH
+    )
+    return tuple(listener for listener in listeners if listener not in left_out), left_out
 
 
 def load(
@@ -293,11 +312,17 @@ class _Reader:
         if key and not certificate and "certificate" not in self._given:
             self.mistakes.append(f"{self._given['key'].place}: there is no certificate for this key")
         limits = {section: self._limits_of(section) for section in LIMITS}
+        domains = self._domains()
+        hostname = self._text("hostname", _host_name) or _own_host_name()
+        listeners, left_out = self._listeners(), tuple[Listener, ...]()
+        if not listeners:
+            listeners, left_out = _usable(default_listeners(data), data)
         return Settings(
             data=data,
-            domains=self._domains(),
-            hostname=self._text("hostname", _host_name) or _own_host_name(),
-            listeners=self._listeners() or default_listeners(data),
+            domains=domains,
+            hostname=hostname,
+            listeners=listeners,
+            left_out=left_out,
             certificate=certificate,
             key=key,
             store=self._text("store", _part) or DEFAULT_STORE,

@@ -113,6 +113,12 @@ class LoginFailed(PermanentError):
     status = "5.7.8"
 
 
+class AccountUnusable(LoginFailed):
+    """The credentials are right and there is no mail to open with them; only an operator can help."""
+
+    default = "This account cannot be used"
+
+
 class LoginCancelled(PermanentError):
     """The client broke its SASL exchange off."""
 

@@ -122,6 +122,14 @@ def prepared_password(password: bytes) -> bytes:
         return b"\xff" + password
 
 
+def may_be_used(text: bytes) -> bool:
+    """Whether SASLprep lets `text` be a name or a password: UTF-8, nothing prohibited, something left."""
+    try:
+        return bool(saslprep(text.decode("utf-8")))
+    except ValueError:
+        return False
+
+
 # PLAIN
 
 

@@ -247,10 +247,11 @@ def tls_info(transport: Any) -> TLSInfo | None:
 def _end_point(connection: SSL.Connection) -> bytes:
     """RFC 5929 §4.1: the hash of the server's certificate, by its signature's algorithm or SHA-256."""
     # A server has one of its own; we, as a client, have none and are shown the server's.
-    servers = connection.get_certificate() or connection.get_peer_certificate()
-    if servers is None:
+    certificate = connection.get_certificate(as_cryptography=True) or connection.get_peer_certificate(
+        as_cryptography=True
+    )
+    if certificate is None:
         return b""
-    certificate = servers.to_cryptography()
     try:
         algorithm = certificate.signature_hash_algorithm
     except UnsupportedAlgorithm:
@@ -271,7 +272,9 @@ def _private_key(pem: bytes) -> Any:
 
 def _alternative_names(hostname: str) -> list[x509.GeneralName]:
     names: list[x509.GeneralName] = []
-    for name in dict.fromkeys((hostname, "localhost")):
+    # An address literal (RFC 5321 §4.1.3) is the address that stands in it.
+    bare = hostname.strip("[]").removeprefix("IPv6:")
+    for name in dict.fromkeys((bare, "localhost")):
         try:
             names.append(x509.IPAddress(ipaddress.ip_address(name)))
         except ValueError:

@@ -56,6 +56,17 @@ class SettingsTests(SynchronousTestCase):
         lmtp = next(listener for listener in settings.listeners if listener.kind.word == "lmtp")
         self.assertEqual(lmtp.endpoint, f"unix:{self.directory}/a\\:b{{c}}\\=d/lmtp:mode=600")
 
+    def test_a_default_socket_whose_path_is_too_long_is_left_out(self):
+        """unix(7): 107 octets; everything else works without it."""
+        for length, usable in ((107, True), (108, False)):
+            data = "/" + "ü" * 20 + "x" * (length - len("/lmtp") - 41)
+            settings = self.load(data=data)
+            left_out = [listener.kind.word for listener in settings.left_out]
+            self.assertEqual(left_out, [] if usable else ["lmtp"])
+            self.assertEqual(len(settings.listeners), 7 if usable else 6)
+        # Who named listeners has no defaults to miss.
+        self.assertEqual(self.load(data=data, imap=["tcp:0"]).left_out, ())
+
     def test_a_named_listener_is_the_only_one(self):
         settings = self.load(imap=["tcp:0", "tcp:143"])
         self.assertEqual(

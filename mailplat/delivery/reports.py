@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from twisted.internet.interfaces import IReactorTime
+
+from mailplat.delivery.queue import Schedule
 from mailplat.errors import Expired, NoSuchRecipient, TemporaryError
 from mailplat.interfaces import IRouter, ISpool, ISpooledMessage, NewItem
 from mailplat.message.compose import path
@@ -63,7 +66,8 @@ class Reports:
         hostname: ours.
         postmaster: whom reports are from.
         new_id: gives a new identifier, an atom, at each call.
-        lifetime: seconds after which a report that cannot be delivered is looked at again, to be given up.
+        schedule: says until when mail is tried, and when reports are given up.
+        clock: its seconds are those since 1970.
     """
 
     def __init__(
@@ -73,7 +77,8 @@ class Reports:
         hostname: str,
         postmaster: Address,
         new_id: Callable[[], str],
-        lifetime: int,
+        schedule: Schedule,
+        clock: IReactorTime,
         limits: ReportLimits | None = None,
     ) -> None:
         self._router = router
@@ -81,76 +86,45 @@ class Reports:
         self._hostname = hostname
         self._postmaster = postmaster
         self._new_id = new_id
-        self._lifetime = lifetime
+        self._schedule = schedule
+        self._clock = clock
         self._limits = limits or ReportLimits()
 
-    async def finished(
+    async def report(
         self,
         item: QueueItem,
-        outcomes: Mapping[int, Outcome],
+        about: Sequence[tuple[QueuedRecipient, Outcome]],
         message: ISpooledMessage,
         prefix: bytes,
-        now: int,
     ) -> NewItem | None:
         """
-        About recipients that are done with: failures, and successes of which the sender wants to hear.
+        About recipients that are done with, for better or worse, or delayed if the error is temporary.
 
         Args:
-            item: with those recipients, at least.
-            outcomes: number of a recipient -> what became of it, for good.
+            about: recipients of `item`, as they are after the last attempt, and what became of it.
             message, prefix: the item's; they stay the caller's.
-            now: seconds since 1970.
 
         Raises:
             StorageFull; and TemporaryError, when it is not known where the sender is.
         """
+        now = int(self._clock.seconds())
+        until = self._schedule.end(item.envelope, item.arrived)
         statuses = [
-            _finished(one, outcomes[one.number], now)
-            for one in item.recipients
-            if one.number in outcomes and _wanted(one.request, outcomes[one.number])
+            _status(one, outcome, now, until) for one, outcome in about if _wanted(one.request, outcome)
         ]
         return await self._report(item, statuses, message, prefix, now)
 
-    async def delayed(
-        self,
-        item: QueueItem,
-        until: int,
-        message: ISpooledMessage,
-        prefix: bytes,
-        now: int,
-    ) -> NewItem | None:
-        """
-        About all of the item's recipients: they are still tried, until the time `until`.  Else as
-        `finished`.
-        """
-        statuses = [
-            RecipientStatus(
-                one.target.address,
-                "delayed",
-                _status_of(one.reply, "4") or "4.0.0",
-                one.request.original,
-                one.host,
-                one.reply,
-                retry_until=until,
-            )
-            for one in item.recipients
-            if one.request.notify is None or "DELAY" in one.request.notify
-        ]
-        return await self._report(item, statuses, message, prefix, now)
-
-    async def expanded(
-        self, item: QueueItem, message: ISpooledMessage, prefix: bytes, now: int
-    ) -> NewItem | None:
+    async def expanded(self, item: QueueItem, message: ISpooledMessage, prefix: bytes) -> NewItem | None:
         """
         About all of the item's recipients: an alias sent the message on to several others (RFC 3461
-        §5.2.7.3).  Else as `finished`.
+        §5.2.7.3).  Else as `report`.
         """
         statuses = [
             RecipientStatus(one.target.address, "expanded", "2.0.0", one.request.original)
             for one in item.recipients
             if "SUCCESS" in (one.request.notify or ())
         ]
-        return await self._report(item, statuses, message, prefix, now)
+        return await self._report(item, statuses, message, prefix, int(self._clock.seconds()))
 
     async def _report(
         self,
@@ -211,20 +185,15 @@ class Reports:
         except BaseException:
             writer.abandon()
             raise
-        return NewItem(
-            Envelope(None, (sender,), "8BITMIME" if eight_bit or utf8 else "7BIT", utf8),
-            body,
-            b"",
-            [
-                # No more reports come of it: they would have nobody to go to.
-                QueuedRecipient(
-                    number, target, ReportRequest(frozenset()), due=now, notice=now + self._lifetime
-                )
-                for number, target in enumerate(targets)
-            ],
-            account="",
-            arrived=now,
-        )
+        back = Envelope(None, body="8BITMIME" if eight_bit or utf8 else "7BIT", utf8=utf8)
+        notice = self._schedule.first_notice(back, now)
+        # No more reports come of it: they would have nobody to go to.
+        never = ReportRequest(frozenset())
+        recipients = [
+            QueuedRecipient(number, target, never, due=now, notice=notice)
+            for number, target in enumerate(targets)
+        ]
+        return NewItem(back, body, b"", recipients, account="", arrived=now)
 
     async def _header(self, message: ISpooledMessage) -> bytes:
         """The message's header, up to whole lines of the limit."""
@@ -248,34 +217,39 @@ class Reports:
 
 def _wanted(request: ReportRequest, outcome: Outcome) -> bool:
     """RFC 3461 §4.1, and §5.2.1: who passes the request on leaves it to the next host."""
-    if outcome.error is not None:
-        return request.notify is None or "FAILURE" in request.notify
-    return "SUCCESS" in (request.notify or ()) and not outcome.passed_on
+    notify = request.notify
+    if outcome.error is None:
+        return "SUCCESS" in (notify or ()) and not outcome.passed_on
+    return notify is None or ("DELAY" if isinstance(outcome.error, TemporaryError) else "FAILURE") in notify
 
 
-def _finished(one: QueuedRecipient, outcome: Outcome, now: int) -> RecipientStatus:
-    error, host, reply = outcome.error, outcome.host, outcome.reply
+def _status(one: QueuedRecipient, outcome: Outcome, now: int, until: int) -> RecipientStatus:
+    error, host, text = outcome.error, outcome.host, outcome.reply
+    last_attempt: int | None = now
+    retry_until = None
     if error is None:
         action = "relayed" if outcome.relayed else "delivered"
-        status = _status_of(reply, "2") or "2.0.0"
+        status = _status_of(host, text, "2") or "2.0.0"
+    elif isinstance(error, TemporaryError):
+        action, last_attempt, retry_until = "delayed", None, until
+        status = _status_of(host, text, "4") or "4.0.0"
     elif isinstance(error, Expired):
         # What matters is why it was not delivered all the time: see the last attempt.
         action, status = "failed", _EXPIRED
-        host, reply = host or one.host, reply or one.reply or error.text
+        host, text = host or one.host, text or one.reply or error.text
     else:
         action = "failed"
-        # A temporary error may be the end of it as well, for example when an operator has had enough.
-        status = _status_of(reply, "4" if isinstance(error, TemporaryError) else "5") or error.status
-        reply = reply or error.text
+        status = _status_of(host, text, "5") or error.status
+        text = text or error.text
     return RecipientStatus(
-        one.target.address, action, status, one.request.original, host, reply, last_attempt=now
+        one.target.address, action, status, one.request.original, host, text, last_attempt, retry_until
     )
 
 
-def _status_of(reply: str, kind: str) -> str:
-    """The status code of a reply; empty if it has none of that class."""
+def _status_of(host: str, reply: str, kind: str) -> str:
+    """The status code of a host's reply; empty if it has none of that class."""
     match = _REPLY.match(reply[:40])
-    if match is None or match[1] != kind:
+    if not host or match is None or match[1] != kind:
         return ""
     return match[2] or f"{kind}.0.0"
 

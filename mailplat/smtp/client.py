@@ -120,7 +120,7 @@ async def connect(
     return client
 
 
-Work = Callable[[], Awaitable[Any]]
+Work = Callable[[], Awaitable[Sequence[Outcome]]]
 
 
 class SMTPClient:
@@ -168,7 +168,7 @@ class SMTPClient:
         self._salted = salted
         self._conversation = Conversation(wire, host, settings.limits)
         self._sending = Sending(self._conversation, lmtp=settings.lmtp)
-        self._work: deque[tuple[Work, Deferred[Any]]] = deque()
+        self._work: deque[tuple[Work, Deferred[Sequence[Outcome]]]] = deque()
         self._quitting = False
         self._ended = False
         self._securing = False  # STARTTLS was granted
@@ -235,7 +235,7 @@ class SMTPClient:
         try:
             await self._open()
         except Exception as error:
-            self._ended = True
+            self._end()
             self.ready.errback(error)
             if not isinstance(error, MailError):
                 raise
@@ -243,50 +243,50 @@ class SMTPClient:
             self.extensions = self._sending.extensions
             self.usable = not self._quitting
             self.ready.callback(None)
-            await self._serve()
+            if await self._serve():
+                self._end()
+                await self._quit()
         finally:
-            self.usable = False
-            self._ended = True
-            for _, result in self._work:
-                result.errback(HostUnreachable("The connection has ended"))
-            self._work.clear()
+            self._end()
             self.closed.callback(None)
 
-    async def _serve(self) -> None:
+    async def _serve(self) -> bool:
+        """Send what is handed in, until there is an end; whether the host may still be told."""
         while True:
             if self._work:
                 work, result = self._work.popleft()
                 try:
-                    answer = await work()
+                    outcomes = await work()
                 except Exception as error:
                     # Whatever happened in the middle of a transaction, there is no going on.
-                    self._ended = True
-                    self.usable = False
+                    self._end()
                     result.errback(error)
-                    return
+                    return False
                 if not self._sending.usable:
-                    self._ended = True
-                    self.usable = False
-                result.callback(answer)
-                if self._sending.over:
-                    return
+                    self._end()
+                result.callback(outcomes)
                 if self._ended:
-                    break
+                    return not self._sending.over
             elif self._quitting:
-                break
+                return True
             else:
                 try:
                     event = await self._wire.event(self._limits.idle_timeout, wakeable=True)
                 except TimedOut:
-                    break
+                    return True
                 except WireError:
-                    return
+                    return False
                 if event is not Wake.NEWS:
                     # 421, most likely.  Whatever it is, it answers nothing that we asked.
-                    return
+                    return False
+
+    def _end(self) -> None:
+        """Nothing more is sent."""
         self._ended = True
         self.usable = False
-        await self._quit()
+        waiting, self._work = self._work, deque()
+        for _, result in waiting:
+            result.errback(HostUnreachable("The connection has ended"))
 
     async def _quit(self) -> None:
         # RFC 5321 §4.1.1.10: the connection is closed after the reply, whatever it says.

@@ -85,6 +85,7 @@ class Sending:
             for index, error in outgoing.refused.items()
         }
         pending = [index for index in range(len(recipients)) if index not in outcomes]
+        first = True
         while pending:
             if not self.usable:
                 # Only after a transaction of this message: nobody hands work to an ended client.
@@ -98,9 +99,10 @@ class Sending:
                 self.over = True
                 # A host that has all of the message may have delivered it, unless it says otherwise.
                 unsent = not transaction.begun and (over.reply or not transaction.sent)
-                if unsent and len(pending) == len(recipients):
+                if unsent and first:
                     raise HostUnreachable(over.error.text, reason=over.error.reason) from None
                 self._settle(transaction.outcomes, batch, recipients, over.error, over.reply)
+            first = False
             outcomes |= transaction.outcomes
             pending = [index for index in pending if index not in outcomes]
             if self.over:

@@ -68,15 +68,18 @@ class Agent:
 
 
 class Reporter:
-    """Writes down what senders would be told."""
+    """Writes down what it was asked to tell; `fail` is raised, if set."""
 
     def __init__(self):
         self.told = []
+        self.fail = None
 
     async def report(self, item, about, message, prefix):
-        for recipient, outcome in about:
+        if self.fail:
+            raise self.fail
+        for one, outcome in about:
             kind = type(outcome.error).__name__ if outcome.error else "delivered"
-            self.told.append((recipient.target.address.local, kind))
+            self.told.append((one.target.address.local, kind))
         return None
 
 
@@ -148,7 +151,7 @@ class AttemptTests(QueueTestCase):
         self.assertEqual(self.agent.envelope.recipients, (Address("bob", "far.test"),))
         self.assertEqual(self.agent.envelope.sender, SENDER)
         self.assertEqual(self.left(), [])
-        self.assertEqual(self.reporter.told, [])
+        self.assertEqual(self.reporter.told, [("bob", "delivered")])
 
     def test_what_was_there_at_the_start(self):
         self.queue.stop()
@@ -175,7 +178,7 @@ class AttemptTests(QueueTestCase):
     def test_refused(self):
         self.agent.answers = {"bob": PermanentError("no such user")}
         self.add("bob", "carol")
-        self.assertEqual(self.reporter.told, [("bob", "PermanentError")])
+        self.assertEqual(self.reporter.told, [("bob", "PermanentError"), ("carol", "delivered")])
         self.assertEqual(self.left(), [])
 
     def test_five_days(self):
@@ -214,30 +217,26 @@ class AttemptTests(QueueTestCase):
 
 
 class ReportTests(QueueTestCase):
-    def check(self, error, notify, told):
-        self.agent.answers = {"bob": error}
-        self.add("bob", request=ReportRequest(notify))
-        self.run_for(5 * 3600)
-        self.assertEqual(self.reporter.told, told)
+    def test_a_failure_that_cannot_be_told_is_not_forgotten(self):
+        self.reporter.fail = StorageFull()
+        self.agent.answers = {"bob": PermanentError("no")}
+        self.add("bob", "carol")
+        (item,) = now(self.store.items(0, 10))
+        self.assertEqual([one.target.address.local for one in item.recipients], ["bob"])
+        self.reporter.fail = None
+        self.run_for(600)
+        self.assertEqual(self.reporter.told, [("bob", "PermanentError")])
+        self.assertEqual(self.left(), [])
 
-    def test_never(self):
-        self.check(PermanentError(), frozenset(), [])
-
-    def test_never_of_delay(self):
-        self.check(TemporaryError(), frozenset({"FAILURE"}), [])
-
-    def test_success(self):
-        self.check(None, frozenset({"SUCCESS"}), [("bob", "delivered")])
-
-    def test_success_is_not_told_unasked(self):
-        self.check(None, None, [])
-
-    def test_success_that_the_next_host_tells(self):
-        async def deliver(envelope, message, prefix, targets):
-            return [Outcome(target.address, passed_on=True) for target in targets]
-
-        self.agent.deliver = deliver
-        self.check(None, frozenset({"SUCCESS"}), [])
+    def test_a_delay_that_cannot_be_told_is_told_later(self):
+        self.agent.answers = {"bob": TemporaryError("not now")}
+        self.add("bob")
+        self.reporter.fail = StorageFull()
+        self.run_for(4 * 3600 + 60)
+        self.assertEqual(self.reporter.told, [])
+        self.reporter.fail = None
+        self.run_for(120)
+        self.assertEqual(self.reporter.told, [("bob", "TemporaryError")])
 
     def test_report_and_outcome_are_one_commit(self):
         report = self.queue.item(
@@ -248,13 +247,13 @@ class ReportTests(QueueTestCase):
         )
 
         async def make(item, about, message, prefix):
-            self.reporter.told.append(item.id)
-            return report
+            self.reporter.told.append((item.id, [type(outcome.error) for _, outcome in about]))
+            return report if item.id == 1 else None
 
         self.reporter.report = make
         self.agent.answers = {"bob": PermanentError()}
         self.add("bob")
-        self.assertEqual(self.reporter.told, [1])
+        self.assertEqual(self.reporter.told[0], (1, [PermanentError]))
         self.clock.advance(1)
         self.assertEqual([place for _, _, place in self.agent.attempts], ["far.test", "near.test"])
         self.assertEqual(report.body.closed, 1)

@@ -13,20 +13,23 @@ from tempfile import TemporaryDirectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from mailplat.delivery.queue import Queue, Schedule
 from mailplat.delivery.reports import ReportLimits, Reports
 from mailplat.errors import (
     Expired,
-    HostUnreachable,
     NoSuchDomain,
     NoSuchRecipient,
     NotResolved,
     PermanentError,
     StorageFull,
+    TemporaryError,
 )
-from mailplat.interfaces import IRouter
+from mailplat.interfaces import IDeliveryAgent, IRouter
+from mailplat.storage.memory_queue import MemoryQueue
 from mailplat.storage.spool import Spool
 from mailplat.testing.fakes import MemoryMessage, MemorySpool, outline_of
 from mailplat.values import Address, Envelope, Outcome, QueuedRecipient, QueueItem, ReportRequest, Target
@@ -87,13 +90,16 @@ class ReportCase(SynchronousTestCase):
 
     def made(self, spool=None, limits=None):
         numbers = iter(range(1000, 10**9))
+        clock = Clock()
+        clock.advance(NOW)
         return Reports(
             self.router,
             spool or self.spool,
             "mx.example.test",
             POSTMASTER,
             lambda: f"id{next(numbers)}",
-            432_000,
+            Schedule(),
+            clock,
             limits,
         )
 
@@ -102,7 +108,16 @@ class ReportCase(SynchronousTestCase):
 
     def finished(self, item, outcomes, message=MESSAGE, prefix=PREFIX):
         spooled = MemoryMessage(message, outline_of(message))
-        return self.wait(self.reports.finished(item, outcomes, spooled, prefix, NOW))
+        about = [(item.recipients[number], outcome) for number, outcome in outcomes.items()]
+        return self.wait(self.reports.report(item, about, spooled, prefix))
+
+    def delayed(self, item, body=None):
+        about = [
+            (one, Outcome(one.target.address, TemporaryError(one.reply), one.host, one.reply))
+            for one in item.recipients
+        ]
+        message = body or MemoryMessage(MESSAGE, outline_of(MESSAGE))
+        return self.wait(self.reports.report(item, about, message, PREFIX))
 
     def parsed(self, new):
         """The report, after what holds for every report."""
@@ -150,11 +165,11 @@ class FailureTests(ReportCase):
             queued(original="rfc822;Bob@Old.test"), envelope_id="ENV=1", returns="FULL", body="8BITMIME"
         )
         new = self.finished(item, {0: failed()})
-        self.assertEqual(new.envelope, Envelope(None, (SENDER,), "7BIT"))
+        self.assertEqual(new.envelope, Envelope(None))
         self.assertEqual((new.account, new.arrived, new.prefix), ("", NOW, b""))
         (recipient,) = new.recipients
         self.assertEqual(recipient.target, Target("relay", "example.test", SENDER))
-        self.assertEqual((recipient.due, recipient.notice), (NOW, NOW + 432_000))
+        self.assertEqual((recipient.due, recipient.notice), (NOW, NOW + 4 * 3600))
         whole = self.parsed(new)
         self.assertEqual(whole["To"], "alice@example.test")
         self.assertEqual(whole["References"], "<one@example.test>")
@@ -218,8 +233,7 @@ class FailureTests(ReportCase):
     def test_never_to_nobody(self):
         item = waiting(sender=None)
         self.assertIsNone(self.finished(item, {0: failed()}))
-        message = MemoryMessage(MESSAGE, outline_of(MESSAGE))
-        self.assertIsNone(self.wait(self.reports.delayed(item, NOW + 9, message, PREFIX, NOW)))
+        self.assertIsNone(self.delayed(item))
         self.router.error = NoSuchRecipient()
         self.assertIsNone(self.finished(waiting(), {0: failed()}))
         self.assertEqual(self.spool.open, 0)
@@ -227,20 +241,20 @@ class FailureTests(ReportCase):
     def test_no_report_about_a_report(self):
         new = self.finished(waiting(), {0: failed()})
         item = QueueItem(8, new.envelope, "", NOW, new.body.size, tuple(new.recipients))
-        outcomes = {0: Outcome(SENDER, NoSuchRecipient())}
-        self.assertIsNone(self.wait(self.reports.finished(item, outcomes, new.body, b"", NOW)))
-        self.assertIsNone(self.wait(self.reports.delayed(item, NOW, new.body, b"", NOW)))
+        about = [(new.recipients[0], Outcome(SENDER, NoSuchRecipient()))]
+        self.assertIsNone(self.wait(self.reports.report(item, about, new.body, b"")))
+        self.assertIsNone(self.delayed(item, new.body))
 
     def test_it_is_not_known_where_the_sender_is(self):
         self.router.error = NotResolved()
         message = MemoryMessage(MESSAGE, outline_of(MESSAGE))
-        call = Deferred.fromCoroutine(self.reports.finished(waiting(), {0: failed()}, message, b"", NOW))
+        call = Deferred.fromCoroutine(self.reports.report(waiting(), [(queued(), failed())], message, b""))
         self.failureResultOf(call, NotResolved)
 
     def test_no_room(self):
         self.spool.fail = StorageFull()
         message = MemoryMessage(MESSAGE, outline_of(MESSAGE))
-        call = Deferred.fromCoroutine(self.reports.finished(waiting(), {0: failed()}, message, b"", NOW))
+        call = Deferred.fromCoroutine(self.reports.report(waiting(), [(queued(), failed())], message, b""))
         self.failureResultOf(call, StorageFull)
         self.assertEqual((self.spool.open, message.closed), (0, 0))
 
@@ -254,8 +268,6 @@ class FailureTests(ReportCase):
             (failed("5501 odd"), "5.0.0"),
             (failed("250 2.0.0 odd"), "5.0.0"),
             (failed("", "", NoSuchDomain()), "5.1.2"),
-            (failed("452 4.2.2 full", error=HostUnreachable()), "4.2.2"),
-            (failed("", "", HostUnreachable()), "4.4.1"),
             (failed("", "", Expired()), "4.4.7"),
         ):
             _, (about,) = self.status(self.finished(waiting(), {0: outcome}))
@@ -315,7 +327,7 @@ class FailureTests(ReportCase):
         item = waiting(size=50_000_000, returns="FULL")
         tracemalloc.start()
         try:
-            new = self.wait(self.reports.finished(item, {0: failed()}, Large(), b"", NOW))
+            new = self.wait(self.reports.report(item, [(queued(), failed())], Large(), b""))
             self.assertLess(tracemalloc.get_traced_memory()[1], 10_000_000)
         finally:
             tracemalloc.stop()
@@ -342,18 +354,17 @@ class OtherTests(ReportCase):
         self.assertIsNone(self.finished(waiting(queued(notify=("SUCCESS",))), {0: passed_on}))
 
     def test_delay(self):
-        message = MemoryMessage(MESSAGE, outline_of(MESSAGE))
         item = waiting(
             queued(host="mx.test", reply="451 4.7.1 Greylisted"),
             queued(reply="The next host cannot be reached", notify=("DELAY",)),
             queued(notify=("FAILURE",)),
             returns="FULL",
         )
-        new = self.wait(self.reports.delayed(item, NOW + 3600, message, PREFIX, NOW))
+        new = self.delayed(item)
         _, (one, two) = self.status(new)
         self.assertEqual(one["Action"], "delayed")
         self.assertEqual((one["Status"], two["Status"]), ("4.7.1", "4.0.0"))
-        self.assertEqual(one["Will-Retry-Until"], "Tue, 14 Nov 2023 23:13:20 +0000")
+        self.assertEqual(one["Will-Retry-Until"], "Sun, 19 Nov 2023 21:56:40 +0000")
         self.assertNotIn("Last-Attempt-Date", one)
         self.assertEqual(two["Diagnostic-Code"], "x-mailplat; The next host cannot be reached")
         whole = self.parsed(new)
@@ -364,10 +375,10 @@ class OtherTests(ReportCase):
     def test_expanded(self):
         message = MemoryMessage(MESSAGE, outline_of(MESSAGE))
         item = waiting(queued(notify=("SUCCESS",)), queued())
-        new = self.wait(self.reports.expanded(item, message, PREFIX, NOW))
+        new = self.wait(self.reports.expanded(item, message, PREFIX))
         _, (about,) = self.status(new)
         self.assertEqual((about["Action"], about["Status"]), ("expanded", "2.0.0"))
-        self.assertIsNone(self.wait(self.reports.expanded(waiting(), message, PREFIX, NOW)))
+        self.assertIsNone(self.wait(self.reports.expanded(waiting(), message, PREFIX)))
 
 
 class InternationalTests(ReportCase):
@@ -387,7 +398,7 @@ class InternationalTests(ReportCase):
                 returns=returns,
             )
             new = self.finished(item, {0: failed("550 5.1.1 kein Empfänger")}, self.MESSAGE)
-            self.assertEqual(new.envelope, Envelope(None, (sender,), "8BITMIME", True))
+            self.assertEqual(new.envelope, Envelope(None, (), "8BITMIME", True))
             whole = self.parsed(new)
             self.assertEqual(whole["To"], "älice@example.test")
             _, (about,) = self.status(new)
@@ -402,7 +413,7 @@ class InternationalTests(ReportCase):
         """An alias led to an address that the sender never wrote."""
         item = waiting(queued(self.UENDER, original="rfc822;bob@there.test"))
         new = self.finished(item, {0: failed("550 5.1.1 kein Empfänger")})
-        self.assertEqual(new.envelope, Envelope(None, (SENDER,)))
+        self.assertEqual(new.envelope, Envelope(None))
         _, (about,) = self.status(new)
         self.assertEqual(about["Original-Recipient"], "rfc822; bob@there.test")
         self.assertEqual(about["Final-Recipient"], r"utf-8; \x{FC}nder@m\x{FC}ller.test")
@@ -411,7 +422,7 @@ class InternationalTests(ReportCase):
 
     def test_nothing_in_utf8_needs_it(self):
         new = self.finished(waiting(utf8=True, body="8BITMIME"), {0: failed()})
-        self.assertEqual(new.envelope, Envelope(None, (SENDER,)))
+        self.assertEqual(new.envelope, Envelope(None))
         self.assertEqual(self.parsed(new).get_payload(2).get_content_type(), "message/rfc822")
 
     def test_eight_bits_that_nobody_declared(self):
@@ -461,3 +472,50 @@ class HostileTests(ReportCase):
             self.assertEqual(one["Action"], "failed")
             self.assertRegex(one["Status"], r"\A[45]\.[0-9]{1,3}\.[0-9]{1,3}\Z")
         self.assertEqual(about[1]["Final-Recipient"], "rfc822; bob@there.test")
+
+
+@implementer(IDeliveryAgent)
+class RefusingAgent:
+    """Refuses everything, and remembers it."""
+
+    def __init__(self):
+        self.seen = []
+
+    async def deliver(self, envelope, message, prefix, targets):
+        self.seen.append((envelope.sender, targets[0].address))
+        error = PermanentError("refused")
+        return [Outcome(target.address, error, "mx.test", "550 5.1.1 no") for target in targets]
+
+
+class QueueTests(ReportCase):
+    """With the running queue."""
+
+    def started(self):
+        self.agent, self.store, self.clock = RefusingAgent(), MemoryQueue(), Clock()
+        self.clock.advance(NOW)
+        queue = Queue(self.store, {"relay": self.agent}, self.reports, self.clock)
+        queue.start()
+        item = queue.item(
+            Envelope(SENDER),
+            [(Target("relay", "there.test", BOB), ReportRequest())],
+            MemoryMessage(MESSAGE),
+            b"",
+        )
+        self.wait(self.store.add([item]))
+        self.clock.pump([1] * 5)
+
+    def test_a_failure_is_told_and_a_report_that_fails_is_not(self):
+        self.started()
+        self.assertEqual(self.agent.seen, [(SENDER, BOB), (None, SENDER)])
+        self.assertEqual(self.wait(self.store.status()).items, 0)
+        self.assertEqual(len(self.spool.messages), 1)
+
+    def test_no_room_for_a_report(self):
+        """What failed is not written down before its sender can be told; until then it is tried again."""
+        self.spool.fail = StorageFull()
+        self.started()
+        self.assertEqual(self.agent.seen, [(SENDER, BOB)])
+        self.assertEqual(self.wait(self.store.status()).items, 1)
+        self.clock.pump([60] * 10)
+        self.assertEqual(self.agent.seen, [(SENDER, BOB), (SENDER, BOB), (None, SENDER)])
+        self.assertEqual(self.wait(self.store.status()).items, 0)

@@ -8,7 +8,7 @@ from typing import Any
 from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.cred.portal import Portal
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.error import ConnectionRefusedError, DNSLookupError, TimeoutError
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.trial.unittest import SynchronousTestCase
@@ -27,7 +27,7 @@ from mailplat.errors import (
     TooBusy,
 )
 from mailplat.smtp.client import ClientLimits, ClientSettings, Extensions, Login, SMTPClient, connect
-from mailplat.smtp.engine import Limits
+from mailplat.smtp.engine import Limits, SMTPEngine
 from mailplat.smtp.server import SMTPFactory
 from mailplat.testing.fakes import (
     AnonymousChecker,
@@ -410,6 +410,15 @@ class LoggingIn(SynchronousTestCase):
         self.assertNotIn("geheim", repr(settings))
 
 
+class Silent:
+    """A server's session that says nothing."""
+
+    engine = SMTPEngine(Limits())
+
+    async def run(self) -> None:
+        await Deferred()
+
+
 class Dialling(SynchronousTestCase):
     def failure(self, result: Deferred[Any] | Exception, advance: float = 0) -> Any:
         clock = InstantReactor()
@@ -432,6 +441,19 @@ class Dialling(SynchronousTestCase):
         cancelled: list[object] = []
         self.assertIsInstance(self.failure(Deferred(cancelled.append), 30), HostUnreachable)
         self.assertEqual(len(cancelled), 1)
+
+    def test_given_up(self) -> None:
+        """Whoever waits may stop waiting, and no connection is left behind."""
+        network = Network()
+        network.factory.session = lambda wire: Silent()
+        settings = ClientSettings("client.test")
+        endpoint = MemoryEndpoint(network)
+        connecting = Deferred.fromCoroutine(connect(endpoint, "mx.test", settings, network.clock, Trust()))
+        network.pump()
+        connecting.cancel()
+        self.failureResultOf(connecting, CancelledError)
+        network.pump()
+        self.assertTrue(network.pipes[0].lost)
 
     def test_implicit_tls_with_a_host_that_speaks_none(self) -> None:
         network = Network()
