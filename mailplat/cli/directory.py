@@ -43,6 +43,8 @@ class Directory:
     Attributes:
         accounts: the account file.  A name without a domain is in the domain that all others
             are in, if there is just one.
+        naming: knows the domains: those of the configuration, or without one those of the
+            accounts.
 
     Raises:
         ConfigurationError, DataDirectoryError.
@@ -58,6 +60,7 @@ class Directory:
         self.accounts = AccountFile(self._directory.accounts)
         domains = self.settings.domains if words.config else self._domains_in_use()
         self.accounts.naming = Names(domains)
+        self.naming = Names(domains or self.settings.domains)
 
     def _domains_in_use(self) -> set[str]:
         return {name.rpartition("@")[2] for name in self.accounts.names()}
@@ -73,10 +76,7 @@ class Directory:
 
     def router(self, store: Any) -> Router:
         """What says where recipients are, as the server's own does; `store` is started."""
-        names = self.accounts.naming
-        if not names.domains:
-            names = Names(self.settings.domains)
-        return Router(names, store, self.settings.aliases)
+        return Router(self.naming, store, self.settings.aliases)
 
     def with_store(self, act: Callable[[Any], Awaitable[Any]]) -> Any:
         """
