@@ -46,6 +46,7 @@ _PARAMETERS = {
     "certificate": "PEM file: certificate, then its chain.  [default: self-signed]",
     "key": "PEM file: the key, if it is not with the certificate.",
     "store": f"Where mail is kept: NAME or NAME:ARGUMENT (`mailplat plugins`).  [default: {DEFAULT_STORE}]",
+    "relayhost": "Send mail for other hosts through this one: HOST or HOST:PORT.  [default: directly]",
     "plaintext-login": "Who may send a password without TLS: never, loopback or always.  [default: loopback]",
     "message-size-limit": f"In octets.  [default: {DEFAULT_MESSAGE_SIZE}]",
 }

@@ -75,13 +75,11 @@ class MailOut(RelayCase):
                 self.assertEqual(len(copies), EACH, name)
                 # Twice only what a host took without a word.
                 self.assertEqual(sum(copies.values()) - EACH, 3 if name == "forgets" else 0, name)
+        ends = dict.fromkeys(SCRIPTS, "NoneType") | {"refuses": "PermanentError", "dead": "Expired"}
+        ends["nowhere"] = "NoSuchDomain"
         self.assertEqual(
             {key: number for key, number in self.told.items() if key[1] != "TemporaryError"},
-            {
-                ("refuses.example", "PermanentError"): EACH,
-                ("nowhere.example", "NoSuchDomain"): EACH,
-                ("dead.example", "Expired"): EACH,
-            },
+            {(f"{name}.example", end): EACH for name, end in ends.items()},
         )
         delayed = {place for place, error in self.told if error == "TemporaryError"}
         self.assertLessEqual({"away.example", "dead.example"}, delayed)

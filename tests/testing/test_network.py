@@ -23,7 +23,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from mailplat.errors import NoSuchDomain, NotResolved
+from mailplat.errors import NoSuchDomain, NoSuchRecipient, NotResolved
 from mailplat.interfaces import IResolver
 from mailplat.testing.fakes import server_tls
 from mailplat.testing.network import BEGINNING, Attempt, Network
@@ -305,6 +305,32 @@ class Mail(NetworkCase):
         self.assertEqual(str(envelope.sender), "a@here.test")
         self.assertEqual(data, b"Subject: x\r\n\r\nhello\r\n")
         self.assertEqual(self.network.connections, 0)
+
+    def test_several_full_servers(self):
+        """Each is itself: what one is told to refuse, another takes, and a week's silence ends them all."""
+        servers = [self.network.mail_server(f"mx{n}.test", f"198.51.100.{n}") for n in range(1, 4)]
+        servers[1].receiver.refused_recipients["b@example.com"] = NoSuchRecipient()
+        clients = [self.network.run(self.connect(f"198.51.100.{n}")) for n in range(1, 4)]
+        for client in clients:
+            client.say("EHLO here.test", *self.LINES[:2])
+        self.network.advance(1)
+        for client in clients:
+            client.say("DATA")
+        self.network.advance(1)
+        for client in clients:
+            client.say("Subject: x", "", ".")
+        self.network.advance(1)
+        self.assertEqual([len(server.messages) for server in servers], [1, 0, 1])
+        self.assertEqual(self.network.connections, 3)
+        self.network.advance(7 * 86400)
+        self.assertEqual([type(client.lost) for client in clients], [ConnectionDone] * 3)
+        self.assertEqual((self.network.connections, self.here.getDelayedCalls()), (0, []))
+
+    def test_closed_port(self):
+        self.network.mail_server("mx.test", "198.51.100.1")
+        self.assertIs(self.network.at("198.51.100.1"), self.network.hosts["mx.test"])
+        self.network.hosts["mx.test"].close(25)
+        self.assertRaises(ConnectionRefusedError, self.network.run, self.connect())
 
     def test_tls(self):
         for number, server in enumerate(
