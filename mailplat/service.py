@@ -188,7 +188,7 @@ class MailService(Service):
         limits = {name: self._sized(name) for name in settings.limits}
         spool = Spool(directory.spool, reactor)
         spool.start()
-        router = self._router(limits)
+        router = make_router(settings, self._names, self._store, directory, reactor)
         local = LocalDelivery(self._store, reactor)
         self._make_queue(router, local, spool, limits)
         intake = Intake(
@@ -230,21 +230,6 @@ class MailService(Service):
                     **common,
                 )
             self.factories[service] = factory
-
-    def _router(self, limits: Mapping[str, Any]) -> Router:
-        settings, reactor = self.settings, self._reactor
-        relay = settings.relay
-        path = settings.aliases_file or self._directory.aliases
-        return Router(
-            self._names,
-            self._store,
-            settings.aliases,
-            self._postmaster(),
-            limits["routing"],
-            files=[AliasFile(path, self._names, reactor.seconds, partial(_in_thread, reactor))],
-            hops=NextHops(relay.relayhost, relay.routes, relay.senders),
-            agents={name: (RELAY, spec) for name, spec in settings.agents.items() if is_hop(spec)},
-        )
 
     def _make_queue(
         self, router: Router, local: LocalDelivery, spool: Spool, limits: Mapping[str, Any]
@@ -303,13 +288,6 @@ class MailService(Service):
         if name == "intake":
             return replace(limits, message_size=size)
         return limits
-
-    def _postmaster(self) -> str | None:
-        if self.settings.postmaster is None:
-            return None
-        address = split_address(self.settings.postmaster)
-        domain = address.domain or self._names.domains[0]
-        return self._names.canonical(address.local, domain)
 
     def _certificate_source(self) -> CertificateSource:
         settings = self.settings
@@ -421,6 +399,37 @@ class MailService(Service):
         finally:
             self._directory.unlock()
             self._reset()
+
+
+def make_router(
+    settings: Settings, names: Names, store: Any, directory: DataDirectory, reactor: Any
+) -> Router:
+    """
+    What says where recipients are, as the settings have it; commands ask the same.
+
+    Args:
+        names: knows our domains.
+        reactor: provides IReactorTime and IReactorThreads.
+
+    Raises:
+        ConfigurationError.
+    """
+    postmaster = None
+    if settings.postmaster is not None:
+        address = split_address(settings.postmaster)
+        postmaster = names.canonical(address.local, address.domain or names.domains[0])
+    relay = settings.relay
+    path = settings.aliases_file or directory.aliases
+    return Router(
+        names,
+        store,
+        settings.aliases,
+        postmaster,
+        settings.limits["routing"],
+        files=[AliasFile(path, names, reactor.seconds, partial(_in_thread, reactor))],
+        hops=NextHops(relay.relayhost, relay.routes, relay.senders),
+        agents={name: (RELAY, spec) for name, spec in settings.agents.items() if is_hop(spec)},
+    )
 
 
 async def ensure_account(store: Any, name: str) -> bool:

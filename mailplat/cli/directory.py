@@ -19,8 +19,10 @@ from mailplat.config import Settings, load
 from mailplat.datadir import DataDirectory
 from mailplat.delivery.routing import Router
 from mailplat.errors import DataDirectoryError
-from mailplat.interfaces import StoreContext
+from mailplat.interfaces import IQueueStore, StoreContext
 from mailplat.plugins import make_store
+from mailplat.service import make_router
+from mailplat.storage.sqlite import SQLiteStore
 
 
 def add_words(parser: argparse.ArgumentParser) -> None:
@@ -76,7 +78,25 @@ class Directory:
 
     def router(self, store: Any) -> Router:
         """What says where recipients are, as the server's own does; `store` is started."""
-        return Router(self.naming, store, self.settings.aliases)
+        from twisted.internet import reactor
+
+        return make_router(self.settings, self.naming, store, self._directory, reactor)
+
+    def with_queue(self, act: Callable[[Any, IQueueStore], Awaitable[Any]]) -> Any:
+        """As `with_store`, for `act(store, queue)`: what waits stands in the store, or beside it."""
+        from twisted.internet import reactor
+
+        async def both(store: Any) -> Any:
+            if getattr(store, "queue", None) is not None:
+                return await act(store, store.queue)
+            beside = SQLiteStore(self._directory.queue, reactor)
+            await beside.start()
+            try:
+                return await act(store, beside.queue)
+            finally:
+                await beside.stop()
+
+        return self.with_store(both)
 
     def with_store(self, act: Callable[[Any], Awaitable[Any]]) -> Any:
         """

@@ -25,7 +25,7 @@ from mailplat.cli.directory import add_words as add_directory_words
 from mailplat.delivery.hops import NextHop
 from mailplat.delivery.queue import Schedule
 from mailplat.errors import CannotDo, ConfigurationError, MailError, NoSuchMessage
-from mailplat.interfaces import ICommitsTogether, IQueueStore, IRouter, ISpooledMessage
+from mailplat.interfaces import IQueueStore, IRouter, ISpooledMessage
 from mailplat.message.compose import path
 from mailplat.values import NEVER, RELAY, Address, QueuedRecipient, QueueItem, QueueStatus, Settled, Target
 
@@ -202,8 +202,28 @@ class Missing:
 Chosen = tuple[QueueItem, tuple[QueuedRecipient, ...]]
 
 
-async def pages(queue: IQueueStore, choice: Choice, missing: Missing) -> AsyncIterator[list[Chosen]]:
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """
+    What a command has before it.
+
+    Attributes:
+        words: of the command line.
+        choice: what it is about.
+        now: seconds since 1970.
+    """
+
+    queue: IQueueStore
+    router: IRouter
+    schedule: Schedule
+    words: argparse.Namespace
+    choice: Choice
+    now: float
+
+
+async def pages(desk: Desk, missing: Missing) -> AsyncIterator[list[Chosen]]:
     """What is chosen, up to `PAGE` items at a time, by ascending id where none were named."""
+    queue, choice = desk.queue, desk.choice
     if choice.ids:
         for number in choice.ids:
             try:
@@ -227,69 +247,64 @@ def _run(words: argparse.Namespace) -> int:
     choice = Choice.of(words, now)
     directory = Directory(words)
 
-    async def with_queue(store: Any) -> None:
-        if not ICommitsTogether.providedBy(store) or store.queue is None:
-            raise CannotDo("This store has no queue")
-        await words.act(store.queue, directory.router(store), words, choice, now)
+    async def act(store: Any, queue: IQueueStore) -> None:
+        schedule = directory.settings.limits["schedule"]
+        await words.act(Desk(queue, directory.router(store), schedule, words, choice, now))
 
-    directory.with_store(with_queue)
+    directory.with_queue(act)
     return 0
 
 
-async def _list(
-    queue: IQueueStore, router: IRouter, words: argparse.Namespace, choice: Choice, now: float
-) -> None:
+async def _list(desk: Desk) -> None:
     missing = Missing()
     items = recipients = held = 0
     oldest = NEVER
-    async for page in pages(queue, choice, missing):
+    async for page in pages(desk, missing):
         for item, found in page:
-            if words.json:
+            if desk.words.json:
                 print(queue_text.as_json(item, found))
                 continue
             if not items:
                 print(queue_text.HEADING)
-            print("\n".join(queue_text.lines(item, found, now)))
+            print("\n".join(queue_text.lines(item, found, desk.now)))
             items += 1
             recipients += len(found)
             held += sum(one.due >= NEVER for one in found)
             oldest = min(oldest, item.arrived)
-    if not words.json:
+    if not desk.words.json:
         counted = QueueStatus(items, recipients, held, oldest)
-        if not items and not choice.is_everything and (await queue.status()).items:
+        if not items and not desk.choice.is_everything and (await desk.queue.status()).items:
             print("nothing in the queue fits")
         else:
-            print(queue_text.totals(counted, now))
+            print(queue_text.totals(counted, desk.now))
     missing.check()
 
 
-async def _show(
-    queue: IQueueStore, router: IRouter, words: argparse.Namespace, choice: Choice, now: float
-) -> None:
+async def _show(desk: Desk) -> None:
     missing = Missing()
     first = True
-    async for page in pages(queue, choice, missing):
+    async for page in pages(desk, missing):
         for item, found in page:
             try:
-                message, prefix = await queue.message(item.id)
+                message, prefix = await desk.queue.message(item.id)
             except NoSuchMessage:
                 missing.ids.append(item.id)
                 continue
             try:
-                if words.raw:
+                if desk.words.raw:
                     await _copy(message, prefix)
                     continue
-                shown = await (_body(message) if words.body else _header(message))
+                shown = await (_body(message) if desk.words.body else _header(message))
                 text = (prefix + shown).decode("utf-8", "backslashreplace")
             finally:
                 message.close()
-            if words.json:
+            if desk.words.json:
                 print(queue_text.as_json(item, found, message=text))
                 continue
             if not first:
                 print("\n" + "-" * 72 + "\n")
             first = False
-            print("\n".join(queue_text.description(item, now)) + "\n")
+            print("\n".join(queue_text.description(item, desk.now)) + "\n")
             for line in text.rstrip("\r\n").split("\r\n"):
                 print("  " + "\t".join(map(queue_text.printable, line.split("\t"))))
     missing.check()
@@ -315,35 +330,27 @@ async def _copy(message: ISpooledMessage, prefix: bytes) -> None:
     out.flush()
 
 
-async def _hold(
-    queue: IQueueStore, router: IRouter, words: argparse.Namespace, choice: Choice, now: float
-) -> None:
-    await _change(queue, words, choice, "held", lambda item, one: replace(one, due=NEVER, notice=NEVER))
+async def _hold(desk: Desk) -> None:
+    await _change(desk, "held", lambda item, one: replace(one, due=NEVER, notice=NEVER))
 
 
-async def _release(
-    queue: IQueueStore, router: IRouter, words: argparse.Namespace, choice: Choice, now: float
-) -> None:
+async def _release(desk: Desk) -> None:
     await _change(
-        queue,
-        words,
-        replace(choice, held=True),
+        replace(desk, choice=replace(desk.choice, held=True)),
         "released",
-        lambda item, one: _due(item, one, int(now)),
+        lambda item, one: _due(desk, item, one),
     )
 
 
-async def _cancel(
-    queue: IQueueStore, router: IRouter, words: argparse.Namespace, choice: Choice, now: float
-) -> None:
-    if not choice.ids and not words.yes:
-        await _confirm(queue, choice)
-    await _change(queue, words, choice, "cancelled", lambda item, one: None)
+async def _cancel(desk: Desk) -> None:
+    if not desk.choice.ids and not desk.words.yes:
+        await _confirm(desk)
+    await _change(desk, "cancelled", lambda item, one: None)
 
 
-async def _confirm(queue: IQueueStore, choice: Choice) -> None:
+async def _confirm(desk: Desk) -> None:
     count = 0
-    async for page in pages(queue, choice, Missing()):
+    async for page in pages(desk, Missing()):
         count += sum(len(found) for _, found in page)
     if count:
         _ask(f"Give up the mail to {count} recipients for good?  Type yes: ")
@@ -356,9 +363,7 @@ def _ask(question: str) -> None:
         raise ConfigurationError("nothing was cancelled")
 
 
-async def _retry(
-    queue: IQueueStore, router: IRouter, words: argparse.Namespace, choice: Choice, now: float
-) -> None:
+async def _retry(desk: Desk) -> None:
     places: set[tuple[str, str]] = set()
 
     def due(item: QueueItem, one: QueuedRecipient) -> QueuedRecipient:
@@ -366,65 +371,58 @@ async def _retry(
             # Whoever held it wants to release it.
             return one
         places.add((one.target.agent, one.target.place))
-        return replace(one, due=int(now))
+        return replace(one, due=int(desk.now))
 
     async def wake() -> None:
         for agent, place in places:
-            await queue.rest(agent, place, 0)
+            await desk.queue.rest(agent, place, 0)
         places.clear()
 
-    await _change(queue, words, choice, "due now", due, wake)
+    await _change(desk, "due now", due, wake)
 
 
-async def _reroute(
-    queue: IQueueStore, router: IRouter, words: argparse.Namespace, choice: Choice, now: float
-) -> None:
-    problems: list[str] = []
+async def _reroute(desk: Desk) -> None:
     missing = Missing()
-    count = 0
-    async for page in pages(queue, choice, missing):
+    count = left = 0
+    async for page in pages(desk, missing):
         results: list[Settled] = []
         for item, found in page:
             for one in found:
                 try:
-                    target = await _new_target(router, item, one, words.to)
+                    target = await _new_target(desk, item, one)
                 except MailError as error:
-                    problems.append(f"item {item.id}, {path(one.target.address)}: {error.text}")
+                    left += 1
+                    where = queue_text.printable(path(one.target.address))
+                    print(f"mailplat: item {item.id}, {where}: {error.text}", file=sys.stderr)
                     continue
                 if target != one.target:
-                    due = one.due if one.due >= NEVER else int(now)
+                    due = one.due if one.due >= NEVER else int(desk.now)
                     results.append(Settled(item.id, one.number, replace(one, target=target, due=due)))
         if results:
-            count += await queue.change(results)
-    _report(words, "rerouted", count)
-    try:
-        missing.check()
-    except NoSuchMessage as error:
-        problems.append(error.text)
-    if problems:
-        raise CannotDo(
-            "\n".join(queue_text.printable(line) for text in problems for line in text.split("\n"))
-        )
+            count += await desk.queue.change(results)
+    _report(desk, "rerouted", count)
+    missing.check()
+    if left:
+        raise CannotDo(f"{left} stay where they are")
 
 
-async def _new_target(router: IRouter, item: QueueItem, one: QueuedRecipient, hop: str | None) -> Target:
+async def _new_target(desk: Desk, item: QueueItem, one: QueuedRecipient) -> Target:
     """
     Raises:
         MailError: there is none, or more than one.
     """
+    hop: str | None = desk.words.to
     if hop is not None:
         return replace(one.target, place=hop) if one.target.agent == RELAY else one.target
-    targets = await router.route(one.target.address, item.envelope.sender)
+    targets = await desk.router.route(one.target.address, item.envelope.sender)
     if len(targets) != 1:
         # A recipient of the queue is one copy.
-        raise CannotDo(f"leads to {len(targets)} places now, and stays where it is")
+        raise CannotDo(f"leads to {len(targets)} places now")
     return targets[0]
 
 
 async def _change(
-    queue: IQueueStore,
-    words: argparse.Namespace,
-    choice: Choice,
+    desk: Desk,
     what: str,
     decide: Callable[[QueueItem, QueuedRecipient], QueuedRecipient | None],
     after: Callable[[], Awaitable[None]] | None = None,
@@ -437,7 +435,7 @@ async def _change(
     """
     missing = Missing()
     count = 0
-    async for page in pages(queue, choice, missing):
+    async for page in pages(desk, missing):
         results = [
             Settled(item.id, one.number, new)
             for item, found in page
@@ -445,26 +443,26 @@ async def _change(
             if (new := decide(item, one)) is not one
         ]
         if results:
-            count += await queue.change(results)
+            count += await desk.queue.change(results)
         if after is not None:
             await after()
-    _report(words, what, count)
+    _report(desk, what, count)
     missing.check()
 
 
-def _report(words: argparse.Namespace, what: str, count: int) -> None:
-    if words.json:
+def _report(desk: Desk, what: str, count: int) -> None:
+    if desk.words.json:
         print(json.dumps({"done": what, "recipients": count}))
     else:
         print(f"{count} recipient{'s' * (count != 1)} {what}")
 
 
-def _due(item: QueueItem, one: QueuedRecipient, now: int) -> QueuedRecipient:
+def _due(desk: Desk, item: QueueItem, one: QueuedRecipient) -> QueuedRecipient:
     """
     Due now, and its sender told as the schedule says, but not before there was an attempt: after a
     long time on hold that might be the end at once.
     """
-    schedule = Schedule()
+    schedule, now = desk.schedule, int(desk.now)
     end = schedule.end(item.envelope, item.arrived)
     planned = end if one.delayed else schedule.first_notice(item.envelope, item.arrived)
     return replace(one, due=now, notice=max(planned, now + schedule.retries[0]))

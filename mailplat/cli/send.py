@@ -24,7 +24,7 @@ from mailplat.delivery.intake import Intake, LocalReceiver
 from mailplat.delivery.local import LocalDelivery
 from mailplat.delivery.queue import Queue
 from mailplat.errors import ConfigurationError, MailError, MessageTooLarge, NoSuchRecipient, TemporaryError
-from mailplat.interfaces import ICommitsTogether
+from mailplat.interfaces import IQueueStore
 from mailplat.message.compose import path
 from mailplat.message.draft import Draft, addresses, from_field
 from mailplat.storage.spool import Spool
@@ -151,21 +151,24 @@ def submit(directory: Directory, submission: Submission, environment: Mapping[st
         envelope_id=submission.envelope_id,
         requests=dict.fromkeys(recipients, submission.request),
     )
-    directory.with_store(lambda store: _submit(directory, store, envelope, recipients, message))
+    directory.with_queue(lambda store, queue: _submit(directory, store, queue, envelope, recipients, message))
 
 
 async def _submit(
-    directory: Directory, store: Any, envelope: Envelope, recipients: Sequence[Address], text: bytes
+    directory: Directory,
+    store: Any,
+    queue_store: IQueueStore,
+    envelope: Envelope,
+    recipients: Sequence[Address],
+    text: bytes,
 ) -> None:
     from twisted.internet import reactor
 
     settings = directory.settings
     clock: Any = reactor
-    queue = None
-    if ICommitsTogether.providedBy(store) and store.queue is not None:
-        # Never started: the server works on what it makes.
-        reporter: Any = None
-        queue = Queue(store.queue, {}, reporter, clock)
+    # Never started: the server works on what it makes.
+    reporter: Any = None
+    queue = Queue(queue_store, {}, reporter, clock, schedule=settings.limits["schedule"])
     intake = Intake(
         directory.router(store),
         LocalDelivery(store, clock),

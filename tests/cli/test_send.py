@@ -205,13 +205,6 @@ class SendTests(SendCase):
         self.assertEqual(status, 1)
         self.assertIn("please try again later", err)
 
-    def test_without_a_queue(self):
-        self.patch(self.store, "queue", None)
-        self.assertEqual(
-            self.send("bob@far.test"),
-            (1, "", "mailplat: bob@far.test: This server carries no mail to other hosts\n"),
-        )
-
     def test_who_it_is(self):
         self.assertEqual(whoami({})[0], ME)
         self.assertEqual(whoami({"SUDO_USER": "nobody"})[0], "nobody")
