@@ -21,7 +21,7 @@ wants; no further event is handed out while the peer leaves our output unread.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from math import inf
 from secrets import token_hex
@@ -46,7 +46,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mailplat.tls import tls_info
-from mailplat.values import Peer
+from mailplat.values import Peer, TLSInfo
 from mailplat.wire import Engine, Need, PeerGone, Stopping, TimedOut, Wake, Wire, WireError
 
 #: Output is handed to the transport once this much has gathered, in octets.
@@ -84,6 +84,25 @@ class Session(Protocol):
         """From the greeting to the end; the connection is closed when it returns."""
 
 
+class Observer(Protocol):
+    """Is told what happens on a connection, for example to write it down; it must not raise."""
+
+    def received(self, event: Any) -> None:
+        """The engine gave this event to the session."""
+
+    def sent(self, data: bytes) -> None:
+        """The session wrote this."""
+
+    def secured(self, tls: TLSInfo | None) -> None:
+        """TLS begins; called again with what was negotiated."""
+
+    def ended(self, why: str) -> None:
+        """The connection is lost."""
+
+
+Observe = Callable[[Peer], Observer | None]
+
+
 class Owner(Protocol):
     """Who makes connections: `MailFactory` for peers that come, `mailplat.dialing` for hosts we go to."""
 
@@ -91,6 +110,7 @@ class Owner(Protocol):
     reactor: Any
     tls: Any
     connection_limits: ConnectionLimits
+    observe: Observe | None
     log: Logger
 
     def session(self, wire: Connection) -> Session: ...
@@ -122,6 +142,7 @@ class Connection(TwistedProtocol):
     _timer: IDelayedCall | None = None
     _closing: IDelayedCall | None = None
     _turn = 0.0
+    _observer: Observer | None = None
 
     def __init__(self, factory: Owner, address: IAddress | None) -> None:
         self.factory = factory
@@ -151,6 +172,8 @@ class Connection(TwistedProtocol):
 
     def handshakeCompleted(self) -> None:
         self._peer = replace(self._peer, tls=tls_info(self.transport))
+        if self._observer is not None:
+            self._observer.secured(self._peer.tls)
         if not self._running and not self._lost:
             self._cancel_timer()
             self._start()
@@ -192,6 +215,8 @@ class Connection(TwistedProtocol):
             self._closing.cancel()
         if self._waiting is not None:
             self._resume()
+        if self._observer is not None:
+            self._observer.ended(reason.getErrorMessage())
         if not clean:
             self.factory.log.debug(
                 "{service} connection {connection} lost: {reason}",
@@ -260,6 +285,8 @@ class Connection(TwistedProtocol):
                 raise self._over
             event = engine.next_event()
             if event is not Need.DATA:
+                if self._observer is not None:
+                    self._observer.received(event)
                 if not self._reading and engine.buffered <= engine.most_buffered:
                     self._read_on()
                 return event
@@ -290,6 +317,8 @@ class Connection(TwistedProtocol):
         self._earned = 1 / rate if rate else 0.0
 
     def write(self, data: bytes) -> None:
+        if self._observer is not None:
+            self._observer.sent(data)
         self._out.append(data)
         self._gathered += len(data)
         if self._gathered >= GATHER:
@@ -330,6 +359,8 @@ class Connection(TwistedProtocol):
         # nobody on the path can put commands into the encrypted session.
         self.engine.discard()
         self._secured = True
+        if self._observer is not None:
+            self._observer.secured(None)
         if not self._lost:
             self.transport.startTLS(self.factory.tls)
 
@@ -341,6 +372,8 @@ class Connection(TwistedProtocol):
         self._since = now
 
     def _start(self) -> None:
+        if self.factory.observe is not None:
+            self._observer = self.factory.observe(self._peer)
         session = self.factory.session(self)
         self.engine = session.engine
         self._running = True
@@ -452,10 +485,14 @@ class MailFactory(ServerFactory):
         tls: what STARTTLS hands to `ITLSTransport.startTLS`, or None to not offer it.
         limits: see `ConnectionLimits`.
 
+    Attributes:
+        observe: called with the peer of each connection that begins; its observer, if any.
+
     Subclasses give `session` and `refusal`.
     """
 
     noisy = False
+    observe: Observe | None = None
 
     def __init__(
         self, service: str, reactor: Any, *, tls: Any = None, limits: ConnectionLimits | None = None

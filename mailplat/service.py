@@ -64,6 +64,7 @@ from mailplat.smtp.server import SMTPFactory
 from mailplat.storage.spool import Spool
 from mailplat.storage.sqlite import SQLiteStore
 from mailplat.tls import CertificateFiles, CertificateSource, self_signed
+from mailplat.transcripts import Transcripts
 from mailplat.trust import Trust
 from mailplat.values import LOCAL, RELAY, Address
 
@@ -188,6 +189,7 @@ class MailService(Service):
         limits = {name: self._sized(name) for name in settings.limits}
         spool = Spool(directory.spool, reactor)
         spool.start()
+        self._transcripts = Transcripts(directory.transcripts, reactor.seconds)
         router = make_router(settings, self._names, self._store, directory, reactor)
         local = LocalDelivery(self._store, reactor)
         self._make_queue(router, local, spool, limits)
@@ -229,6 +231,7 @@ class MailService(Service):
                     hold=limits["schedule"].lifetime,
                     **common,
                 )
+            factory.observe = self._transcripts.observe
             self.factories[service] = factory
 
     def _make_queue(
@@ -255,6 +258,7 @@ class MailService(Service):
             sources=relay.sources,
             limits=limits["relay"],
             client_limits=limits["client"],
+            observe=self._transcripts.observe,
         )
         context = StoreContext(reactor, self._directory.path)
         own = {name: spec for name, spec in settings.agents.items() if not is_hop(spec)}

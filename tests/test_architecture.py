@@ -29,6 +29,7 @@ FLOORS = (
     ("smtp.*", 5), ("imap.*", 5), ("pop3.*", 5), ("sieve.*", 5), ("jmap.*", 5),
     ("delivery.*", 6),
     ("service", 7), ("config", 7), ("listening", 7), ("datadir", 7),
+    ("transcripts", 7),
     ("tap", 8), ("cli.*", 8),
     ("testing.*", 9),
 )  # fmt: skip

@@ -64,6 +64,11 @@ class Directory:
         self.accounts.naming = Names(domains)
         self.naming = Names(domains or self.settings.domains)
 
+    @property
+    def transcripts(self) -> str:
+        """The directory of the transcripts; need not be there."""
+        return self._directory.transcripts
+
     def _domains_in_use(self) -> set[str]:
         return {name.rpartition("@")[2] for name in self.accounts.names()}
 
