@@ -63,7 +63,7 @@ import os
 import re
 import socket
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from ipaddress import ip_address, ip_network
@@ -74,7 +74,7 @@ from twisted.internet.endpoints import serverFromString
 from mailplat.auth.guessers import GuessLimits
 from mailplat.auth.names import canonical_domain
 from mailplat.connection import ConnectionLimits
-from mailplat.delivery.aliases import split_address, target
+from mailplat.delivery.aliases import AGENT, split_address, target
 from mailplat.delivery.hops import PORTS, NextHop
 from mailplat.delivery.intake import IntakeLimits
 from mailplat.delivery.queue import QueueLimits, Schedule
@@ -403,6 +403,7 @@ class _Reader:
             self.mistakes.append(f"{self._given['key'].place}: there is no certificate for this key")
         limits = {section: self._limits_of(section) for section in LIMITS}
         domains = self._domains()
+        agents = self._agents()
         hostname = self._text("hostname", _host_name) or _own_host_name()
         listeners, left_out = self._listeners(), tuple[Listener, ...]()
         if not listeners:
@@ -419,9 +420,9 @@ class _Reader:
             auth=self._texts("auth", _part),
             plaintext_login=self._text("plaintext-login", _plaintext_login) or "loopback",
             message_size_limit=self._size("message-size-limit", DEFAULT_MESSAGE_SIZE),
-            aliases=self._aliases(),
+            aliases=self._aliases(agents),
             aliases_file=self._path("aliases-file", readable=True),
-            agents=self._agents(),
+            agents=agents,
             relay=self._relay(),
             postmaster=self._text("postmaster", _address),
             limits=limits,
@@ -489,7 +490,7 @@ class _Reader:
             return default
         return value
 
-    def _aliases(self) -> dict[str, tuple[str, ...]]:
+    def _aliases(self, agents: Collection[str]) -> dict[str, tuple[str, ...]]:
         given = self._given.get("aliases")
         aliases = {}
         for name, targets in (given.value if given else {}).items():
@@ -501,6 +502,9 @@ class _Reader:
             if not targets:
                 self._mistake(place, "has no targets")
             checked = [self._checked(place, text, _target) for text in targets]
+            for text in checked:
+                if text is not None and text.startswith(AGENT) and text[len(AGENT) :] not in agents:
+                    self._mistake(place, f"{text}: there is no such agent in [agents]")
             aliases[name] = tuple(text for text in checked if text is not None)
         return aliases
 

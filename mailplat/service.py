@@ -23,12 +23,14 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from ipaddress import ip_address
 from random import Random
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.cred import strcred
 from twisted.cred.checkers import AllowAnonymousAccess, InMemoryUsernamePasswordDatabaseDontUse
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, DeferredList, gatherResults, maybeDeferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
@@ -246,7 +248,11 @@ class MailService(Service):
             queue_store = self._queue_store.queue
         relay = settings.relay
         exchangers = Exchangers(
-            self._resolver, Random(), names=(settings.hostname, *self._names.domains), private=relay.networks
+            self._resolver,
+            Random(),
+            names=(settings.hostname, *self._names.domains),
+            addresses=self._own_addresses(),
+            private=relay.networks,
         )
         self._relay = Relay(
             reactor,
@@ -281,6 +287,12 @@ class MailService(Service):
             schedule=limits["schedule"],
             limits=limits["queue"],
         )
+
+    def _own_addresses(self) -> list[str]:
+        """Where mail from other hosts is taken: a domain whose MX leads here leads in a circle."""
+        addresses = [bound.address for bound in self.bound if bound.listener.kind.service == "smtp"]
+        hosts = [address.host for address in addresses if isinstance(address, IPv4Address | IPv6Address)]
+        return [host for host in hosts if not ip_address(host).is_unspecified]
 
     def _sized(self, name: str) -> Any:
         """The limits of this name, with the message size that all have in common."""

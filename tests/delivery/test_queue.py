@@ -143,6 +143,19 @@ class ScheduleTests(SynchronousTestCase):
         self.assertEqual(Schedule(delay_notice=0).first_notice(Envelope(SENDER), 0), 5 * DAY)
 
 
+class ScheduleLimitsTests(SynchronousTestCase):
+    def test_limit_retries(self):
+        schedule = Schedule(retries=(10, 20), jitter=0.0)
+        self.assertEqual([schedule.interval(n, 0.5) for n in (1, 2, 3, 100)], [10, 20, 20, 20])
+
+    def test_limit_lifetime(self):
+        schedule = Schedule(lifetime=100, report_lifetime=50, delay_notice=60)
+        self.assertEqual(schedule.end(Envelope(SENDER), 1000), 1100)
+        self.assertEqual(schedule.end(Envelope(None), 1000), 1050)
+        self.assertEqual(schedule.first_notice(Envelope(SENDER), 1000), 1060)
+        self.assertEqual(schedule.first_notice(Envelope(None), 1000), 1050)
+
+
 class AttemptTests(QueueTestCase):
     def test_delivered_at_once(self):
         self.add("bob")
@@ -329,6 +342,102 @@ class PlacesTests(QueueTestCase):
         self.assertEqual(len({place for _, _, place in self.agent.attempts}), 300)
 
 
+class LimitsTests(QueueTestCase):
+    def again(self, **limits):
+        """The queue under other limits, not started."""
+        self.queue.stop()
+        self.limits = QueueLimits(**limits)
+        self.queue = self.make()
+
+    def test_limit_line(self):
+        asked = []
+        take = self.store.take
+
+        async def taking(agent, place, before, most):
+            asked.append(most)
+            return await take(agent, place, before, most)
+
+        self.store.take = taking
+        self.again(line=2)
+        for _ in range(5):
+            self.add("bob")
+        self.queue.start()
+        self.clock.advance(1)
+        self.assertEqual(self.left(), [])
+        self.assertEqual(set(asked), {2})
+
+    def test_limit_failing(self):
+        self.again(failing=1)
+        self.agent.raises = HostUnreachable()
+        self.queue.start()
+        for place in ("a.test", "a.test", "a.test", "b.test"):
+            self.add("bob", place=place)
+        self.run_for(330)
+        # a.test was forgotten when b.test failed: it rests for the first interval again.
+        times = [when for when, _, place in self.agent.attempts if place == "a.test"]
+        self.assertEqual(len(times), 2)
+        self.run_for(330)
+        times = [when for when, _, place in self.agent.attempts if place == "a.test"]
+        self.assertEqual(len(times), 3)
+
+    def test_limit_look(self):
+        self.again(look=600.0)
+        self.store.watch = lambda hint: lambda: None
+        self.queue.start()
+        self.add("bob")
+        self.run_for(570)
+        self.assertEqual(self.agent.attempts, [])
+        self.run_for(60)
+        self.assertEqual(len(self.agent.attempts), 1)
+
+    def test_limit_pause(self):
+        looks = []
+        places = self.store.places
+
+        async def looking(*arguments):
+            looks.append(self.clock.seconds())
+            return await places(*arguments)
+
+        self.again(pause=2.0)
+        self.store.places = looking
+        self.queue.start()
+        for _ in range(100):
+            self.queue.kick()
+        self.clock.advance(1)
+        self.assertEqual(len(looks), 1)
+        self.clock.advance(1)
+        self.assertEqual(len(looks), 2)
+
+    def test_limit_again(self):
+        self.again(again=50.0)
+        settle, failures = self.store.settle, [StorageFull()]
+
+        async def failing(results, items=()):
+            if failures:
+                raise failures.pop()
+            await settle(results, items)
+
+        self.store.settle = failing
+        self.queue.start()
+        self.add("bob")
+        self.clock.advance(49)
+        self.assertEqual(self.left(), [1])
+        self.clock.advance(1)
+        self.assertEqual(self.left(), [])
+
+    def test_limit_stop(self):
+        self.again(stop=2.0)
+        self.agent.answers = {"bob": "hang"}
+        self.queue.start()
+        self.add("bob")
+        stopped = []
+        self.queue.stop().addCallback(stopped.append)
+        self.clock.advance(1.9)
+        self.assertEqual(stopped, [])
+        self.clock.advance(0.1)
+        self.assertEqual(stopped, [None])
+
+
 class OperatorTests(QueueTestCase):
     def held(self, held):
         changes = []
@@ -410,14 +519,6 @@ class StopTests(QueueTestCase):
         self.assertEqual(stopped, [None])
         self.assertEqual(self.left(), [])
         self.assertEqual(self.clock.getDelayedCalls(), [])
-
-    def test_limit_stop(self):
-        self.agent.answers = {"bob": "hang"}
-        self.add("bob")
-        stopped = []
-        self.queue.stop().addCallback(stopped.append)
-        self.clock.advance(5)
-        self.assertEqual(stopped, [None])
 
     def test_nothing_is_begun_any_more(self):
         self.queue.stop()
