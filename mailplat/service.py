@@ -435,14 +435,15 @@ def make_router(
         address = split_address(settings.postmaster)
         postmaster = names.canonical(address.local, address.domain or names.domains[0])
     relay = settings.relay
-    path = settings.aliases_file or directory.aliases
+    paths = settings.aliases_file or directory.aliases, directory.forwards
+    in_thread = partial(_in_thread, reactor)
     return Router(
         names,
         store,
         settings.aliases,
         postmaster,
         settings.limits["routing"],
-        files=[AliasFile(path, names, reactor.seconds, partial(_in_thread, reactor))],
+        files=[AliasFile(path, names, reactor.seconds, in_thread) for path in paths],
         hops=NextHops(relay.relayhost, relay.routes, relay.senders),
         agents={name: (RELAY, spec) for name, spec in settings.agents.items() if is_hop(spec)},
     )
