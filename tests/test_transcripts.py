@@ -31,7 +31,7 @@ from mailplat.testing.fakes import InstantReactor, MemorySpool, new_message, out
 from mailplat.testing.stage import Stage
 from mailplat.transcripts import TranscriptLimits, Transcripts, Wish, _RelayTeller, names
 from mailplat.trust import Trust
-from mailplat.values import Peer
+from mailplat.values import Peer, TLSRequirement
 from tests.smtp.test_client_server import MemoryEndpoint, Network
 
 NAME = "alice@example.test"
@@ -275,6 +275,29 @@ class WhatIsToldTests(TranscriptCase):
                 self.assertNotIn(word, text)
             if not chunking:
                 self.assertEqual(lines.count(f"C: [{len(CONTENT)} octets]"), 2, text)
+
+    def test_tls(self) -> None:
+        network = Network("submission", tls=True)
+        self.reactor = network.clock
+        self.transcripts = Transcripts(self.directory, network.clock.seconds)
+        self.want()
+        network.factory.observe = self.transcripts.observe
+        made = ClientSettings(
+            "client.test", login=Login(NAME, "secret"), requirement=TLSRequirement("encrypt")
+        )
+        connecting = connect(
+            MemoryEndpoint(network), "mx.test", made, network.clock, Trust(), self.transcripts.observe
+        )
+        network.result(network.result(connecting).quit())
+        found = names(self.directory)
+        self.assertEqual(len(found), 2)
+        for name in found:
+            with open(os.path.join(self.directory, name)) as file:
+                lines = self.said(file.read())
+            before = lines.index("-- TLS begins")
+            self.assertEqual(lines[before - 2 : before][0], "C: STARTTLS")
+            self.assertTrue([line for line in lines[before:] if line.startswith("-- TLSv1.3 TLS_")], lines)
+            self.assertTrue([line for line in lines[before:] if line.startswith("C: AUTH SCRAM-")], lines)
 
 
 def chunked(data: bytes, cuts: list[int]) -> list[bytes]:

@@ -208,13 +208,15 @@ class Desk:
     What a command has before it.
 
     Attributes:
+        router: makes what says where recipients are; only a command that asks it minds mistakes in
+            a file of aliases.
         words: of the command line.
         choice: what it is about.
         now: seconds since 1970.
     """
 
     queue: IQueueStore
-    router: IRouter
+    router: Callable[[], IRouter]
     schedule: Schedule
     words: argparse.Namespace
     choice: Choice
@@ -249,7 +251,7 @@ def _run(words: argparse.Namespace) -> int:
 
     async def act(store: Any, queue: IQueueStore) -> None:
         schedule = directory.settings.limits["schedule"]
-        await words.act(Desk(queue, directory.router(store), schedule, words, choice, now))
+        await words.act(Desk(queue, lambda: directory.router(store), schedule, words, choice, now))
 
     directory.with_queue(act)
     return 0
@@ -383,13 +385,14 @@ async def _retry(desk: Desk) -> None:
 
 async def _reroute(desk: Desk) -> None:
     missing = Missing()
+    router = desk.router()
     count = left = 0
     async for page in pages(desk, missing):
         results: list[Settled] = []
         for item, found in page:
             for one in found:
                 try:
-                    target = await _new_target(desk, item, one)
+                    target = await _new_target(router, item, one, desk.words.to)
                 except MailError as error:
                     left += 1
                     where = queue_text.printable(path(one.target.address))
@@ -406,15 +409,14 @@ async def _reroute(desk: Desk) -> None:
         raise CannotDo(f"{left} stay where they are")
 
 
-async def _new_target(desk: Desk, item: QueueItem, one: QueuedRecipient) -> Target:
+async def _new_target(router: IRouter, item: QueueItem, one: QueuedRecipient, hop: str | None) -> Target:
     """
     Raises:
         MailError: there is none, or more than one.
     """
-    hop: str | None = desk.words.to
     if hop is not None:
         return replace(one.target, place=hop) if one.target.agent == RELAY else one.target
-    targets = await desk.router.route(one.target.address, item.envelope.sender)
+    targets = await router.route(one.target.address, item.envelope.sender)
     if len(targets) != 1:
         # A recipient of the queue is one copy.
         raise CannotDo(f"leads to {len(targets)} places now")

@@ -407,6 +407,15 @@ class DecisionTests(QueueCase):
         )
         self.assertEqual([one.due - NOW for one in found], [0, 600, 0, 600, 600])
 
+    def test_mistakes_in_aliases_are_no_reason_not_to_look(self):
+        number = self.add(to("bob@far.test"))
+        with open(os.path.join(self.data, "aliases"), "w") as file:
+            file.write("nonsense\n")
+        self.assertIn("bob@far.test", self.run_here("list"))
+        self.run_here("hold", str(number))
+        (line,) = self.run_here("reroute", str(number), status=1)
+        self.assertIn("aliases: line 1", line)
+
     def test_wrong_words(self):
         for words in (("list", "x"), ("list", "--older-than", "soon"), ("cancel", "--al"), ()):
             self.assertEqual(self.here("queue", *words)[0], 2, words)
