@@ -135,7 +135,7 @@ def description(item: QueueItem, now: float) -> Iterator[str]:
             ("  attempts", str(recipient.attempts)),
             ("  last host", printable(recipient.host)),
             ("  last reply", printable(recipient.reply)),
-            ("  sender told", _date(recipient.notice, now)),
+            ("  next notice", _date(recipient.notice, now)),
             ("  told already", "of the delay" if recipient.delayed else ""),
             ("  notify", notify or ""),
             ("  original", printable(request.original)),
