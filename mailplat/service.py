@@ -113,7 +113,8 @@ class MailService(Service):
         self.setName("mailplat")
         self._reactor = reactor
         self._announce = announce
-        self._resolver = resolver or DNSResolver(reactor, limits=settings.limits["dns"])
+        self._dns = None if resolver else DNSResolver(reactor, limits=settings.limits["dns"])
+        self._resolver: Any = resolver or self._dns
         self._directory = DataDirectory(settings.data)
         self.started: Deferred[None] = Deferred()
         self._reset()
@@ -406,6 +407,8 @@ class MailService(Service):
         if self._relay is not None:
             # What has not ended by now is broken off, and that is its outcome.
             await self._relay.stop()
+            if self._dns is not None:
+                self._dns.close()
             await self._queue.stop()
         try:
             if self._store_started:
