@@ -133,7 +133,8 @@ class Transaction:
         boxes: mailboxes read, by id.
         dirty: ids of those that were changed.
         gone: ids of mailboxes deleted.
-        accounts: name -> whether it exists now, for accounts made and removed.
+        accounts: name -> id of accounts made, None for those removed.
+        renamed: mailboxes or accounts were made, renamed or removed.
         queued: something was added to the queue or changed in it.
         inserted: files that got a row here.
         dead: (row, name, descriptor or -1) of files that lost theirs.
@@ -146,7 +147,8 @@ class Transaction:
         self.boxes: dict[int, MailboxRow] = {}
         self.dirty: set[int] = set()
         self.gone: set[int] = set()
-        self.accounts: dict[str, bool] = {}
+        self.accounts: dict[str, int | None] = {}
+        self.renamed = False
         self.queued = False
         self.inserted: list[StoredFile] = []
         self.dead: list[tuple[int, str, int]] = []
@@ -205,6 +207,7 @@ class Transaction:
 
     def names_changed(self) -> None:
         """Mailboxes or accounts were made, renamed or removed: forget what was found by name."""
+        self.renamed = True
         self._found.clear()
 
     # Acts on messages
