@@ -20,11 +20,6 @@ from enum import Enum
 _END = b"\r\n.\r\n"
 _DOT = b"\r\n."
 
-# A block has no lone CR or LF if and only if the positions of its CRs, moved on by one,
-# are those of its LFs.
-_ONLY_CR = bytes(1 if octet == 13 else 0 for octet in range(256))
-_ONLY_LF = bytes(1 if octet == 10 else 0 for octet in range(256))
-
 
 class Fault(Enum):
     """Why a message is refused at its end; the value may be shown to the peer."""
@@ -35,11 +30,9 @@ class Fault(Enum):
 
 def has_lone_line_break(block: bytes) -> bool:
     """A CR without LF after it, or an LF without CR before it, the ends of `block` included."""
-    if not block:
-        return False
-    return (
-        block[0] == 10 or block[-1] == 13 or block.translate(_ONLY_CR)[:-1] != block.translate(_ONLY_LF)[1:]
-    )
+    # Taking out all CRs and putting one before each LF restores it if none was elsewhere.  Both are
+    # searches for a single octet, which cost a third of everything else that was tried.
+    return block.replace(b"\r", b"").replace(b"\n", b"\r\n") != block
 
 
 class _Reader:

@@ -138,6 +138,8 @@ class SQLiteMailbox:
         )
 
     async def columns(self, uids: UIDSet) -> Columns:
+        if not self._row.messages and self._store.is_current():
+            return Columns()
         return await self._read(reading.columns, uids)
 
     async def outlines(self, uids: UIDSet) -> Sequence[Outlined]:
