@@ -95,8 +95,8 @@ class DataReader(_Reader):
         if self._held:
             block = self._held + block
         after = -1
-        # Most blocks have dots; few have one at the beginning of a line.
-        dot = block.find(_DOT)
+        # Text has dots, but few at the beginning of a line; base64 has none, which costs next to nothing.
+        dot = block.find(_DOT) if b"." in block else -1
         end = block.find(_END, dot) if dot >= 0 else -1
         if end >= 0:
             cut = end + 2
