@@ -160,7 +160,10 @@ class Connection(TwistedProtocol):
             self._patience = min(self._patience + len(data) * self._earned, self._most_patience)
         if self._waiting_for == "data":
             self._resume()
-        if self._reading and not self._lost and engine.buffered > engine.most_buffered:
+        if self._waiting_for == "data" or not self._reading or self._lost:
+            # The session took all that there was, or nothing more comes.
+            return
+        if engine.buffered > engine.most_buffered:
             self._reading = False
             self.transport.pauseProducing()
 
