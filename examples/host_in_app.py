@@ -13,6 +13,7 @@ prints where each of them listens; http://.../ shows how many messages its membe
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -86,7 +87,7 @@ class App:
     Args:
         domain: of its members' addresses.
         members: address to password.
-        directory: where messages are while they arrive.
+        directory: where large messages are while they arrive; nobody else's.
     """
 
     def __init__(self, reactor: Any, domain: str, members: Mapping[str, str], directory: str) -> None:
@@ -98,16 +99,17 @@ class App:
         # Anonymous peers may bring mail for members: that is what SMTP is about.
         checkers = [Members(members), AllowAnonymousAccess()]
         portal = MailPortal(MailRealm(self.store, intake), checkers, reactor)
-        spool = Spool(directory, reactor)
+        self._spool = Spool(directory, reactor)
         self.factories = {
             "http": Site(Front(self.store)),
-            "smtp": SMTPFactory(portal, spool, reactor, hostname=domain),
-            "imap": IMAPFactory(portal, spool, reactor),
+            "smtp": SMTPFactory(portal, self._spool, reactor, hostname=domain),
+            "imap": IMAPFactory(portal, self._spool, reactor),
         }
         self.ports: dict[str, Any] = {}
 
     async def start(self) -> None:
         """Listen on a free port of loopback for each of the factories."""
+        self._spool.start()
         await self.store.start()
         for name in self._members:
             await self.store.create_account(name)
@@ -128,9 +130,13 @@ class App:
 
 async def main(reactor: Any) -> None:
     directory = tempfile.mkdtemp()
+    members = {
+        "red.example": {"anna@red.example": "apple", "emil@red.example": "earth"},
+        "blue.example": {"anna@blue.example": "berry"},
+    }
     apps = [
-        App(reactor, "red.example", {"anna@red.example": "apple", "emil@red.example": "earth"}, directory),
-        App(reactor, "blue.example", {"anna@blue.example": "berry"}, directory),
+        App(reactor, domain, passwords, os.path.join(directory, domain))
+        for domain, passwords in members.items()
     ]
     for app in apps:
         await app.start()

@@ -11,6 +11,7 @@ Both speak the same words.  A file looks like this; every key may be left out:
     plaintext-login = "loopback"            # never, loopback or always
     message-size-limit = 52428800
     postmaster = "alice@example.test"
+    aliases-file = "/etc/mail/aliases"      # by default `aliases` in the data directory
 
     [listen]                                # a Twisted endpoint string, or several
     smtp = "tcp:25"
@@ -23,8 +24,33 @@ Both speak the same words.  A file looks like this; every key may be left out:
     [aliases]
     "sales@example.test" = ["alice", "bob@example.test"]
 
-    [limits.smtp]                           # the fields of that protocol's Limits
-    recipients = 500
+    [agents]                                # to be named by aliases, as "agent:lists"
+    lists = "lmtp:unix:/run/mailman/lmtp"
+    archive = "pipe:/usr/local/bin/archive {recipient}"
+
+    [relay]                                 # mail for other hosts
+    relayhost = "smtp.provider.test:587;login=provider"
+    tls = "may"                             # none, may, encrypt or verify
+    authorities = "roots.pem"               # whom "verify" believes; by default the system's
+    sources = ["192.0.2.1"]                 # addresses to connect from
+    networks = ["10.0.0.0/8"]               # of ours, which others' domains may lead to
+
+    [relay.routes]                          # a recipient's domain, .domain for all below it
+    "example.org" = "smtp:mx.internal.test:2525"
+
+    [relay.senders]                         # a sender's address or domain
+    "news@example.test" = "smtps:bulk.test"
+
+    [relay.domains]                         # TLS towards a domain
+    "example.com" = "verify mx.example.com"
+
+    [relay.logins.provider]
+    user = "me"
+    password-file = "provider.password"
+
+    [limits.schedule]                       # the fields of Schedule; so for all limits
+    retries = [300, 600, 1200, 2400]
+    lifetime = 432000
 
 A word on the command line replaces the same word of the file.  All mistakes are collected
 and raised together, each with its place.  Relative paths in a file count from the file's
@@ -37,9 +63,10 @@ import os
 import re
 import socket
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from twisted.internet.endpoints import serverFromString
@@ -47,13 +74,22 @@ from twisted.internet.endpoints import serverFromString
 from mailplat.auth.guessers import GuessLimits
 from mailplat.auth.names import canonical_domain
 from mailplat.connection import ConnectionLimits
-from mailplat.delivery.aliases import split_address
+from mailplat.delivery.aliases import AGENT, split_address, target
+from mailplat.delivery.hops import PORTS, NextHop
 from mailplat.delivery.intake import IntakeLimits
+from mailplat.delivery.queue import QueueLimits, Schedule
+from mailplat.delivery.rates import RateLimits
+from mailplat.delivery.relay import RelayLimits
+from mailplat.delivery.reports import ReportLimits
 from mailplat.delivery.routing import RoutingLimits
+from mailplat.delivery.tls_policy import parse_requirement
+from mailplat.dns import ResolverLimits
 from mailplat.errors import ConfigurationError, InvalidName
 from mailplat.imap.limits import Limits as IMAPLimits
 from mailplat.pop3.engine import Limits as POP3Limits
+from mailplat.smtp.client import ClientLimits, Login
 from mailplat.smtp.engine import Limits as SMTPLimits
+from mailplat.values import LOCAL, RELAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +127,10 @@ DEFAULT_DATA = "mailplat-data"
 DEFAULT_DOMAIN = "localhost"
 DEFAULT_STORE = "sqlite"
 DEFAULT_MESSAGE_SIZE = 52_428_800
+
+#: Octets of a UNIX socket's path (unix(7): 108, and the last one is NUL).
+MOST_SOCKET_PATH = 107
+
 PLAINTEXT_LOGIN = ("never", "loopback", "always")
 
 #: The tables under [limits], and what their keys are fields of.
@@ -102,6 +142,13 @@ LIMITS: Mapping[str, type] = {
     "pop3": POP3Limits,
     "intake": IntakeLimits,
     "routing": RoutingLimits,
+    "rates": RateLimits,
+    "schedule": Schedule,
+    "queue": QueueLimits,
+    "relay": RelayLimits,
+    "client": ClientLimits,
+    "dns": ResolverLimits,
+    "reports": ReportLimits,
 }
 
 #: Fields of limits that `message-size-limit` sets, for every protocol alike.
@@ -117,6 +164,34 @@ class Listener:
 
 
 @dataclass(frozen=True, slots=True)
+class RelaySettings:
+    """
+    How mail for other hosts goes.
+
+    Attributes:
+        relayhost: takes what has no route of its own; None to deliver directly.
+        routes: domains of recipients -> next hop.
+        senders: addresses or domains of senders -> next hop.
+        tls: what TLS must be like, see `mailplat.delivery.tls_policy`.
+        domains: the same for some domains.
+        authorities: a PEM file, absolute, or None for the system's.
+        logins: name -> credentials, for the hops that name them.
+        sources: addresses to connect from.
+        networks: our own networks, which domains of others may lead to.
+    """
+
+    relayhost: NextHop | None = None
+    routes: Mapping[str, NextHop] = field(default_factory=dict)
+    senders: Mapping[str, NextHop] = field(default_factory=dict)
+    tls: str = "may"
+    domains: Mapping[str, str] = field(default_factory=dict)
+    authorities: str | None = None
+    logins: Mapping[str, Login] = field(default_factory=dict)
+    sources: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """
     All that a server is told.
@@ -126,6 +201,7 @@ class Settings:
         domains: ours, the first one stands in where one is needed; never empty.
         hostname: the name in greetings and trace fields.
         listeners: what to listen on.
+        left_out: listeners of the default that cannot be here: a UNIX socket's path has its limit.
         certificate, key: PEM files, absolute; both None for a self-signed certificate.
             `key` is None where the certificate's file holds it too.
         store: as in `IStoreFactory`, `name` or `name:argument`.
@@ -133,7 +209,10 @@ class Settings:
         plaintext_login: "never", "loopback" or "always".
         message_size_limit: octets.
         aliases: see `delivery.routing.Router`.
+        aliases_file: absolute; None for `aliases` in the data directory, which need not exist.
+        agents: name -> as in `IAgentFactory`, `name` or `name:argument`, or a next hop.
         postmaster: an address of ours, or None for the first account.
+        relay: how mail for other hosts goes.
         limits: by the names of `LIMITS`; every name is there.
     """
 
@@ -141,6 +220,7 @@ class Settings:
     domains: tuple[str, ...] = (DEFAULT_DOMAIN,)
     hostname: str = "localhost"
     listeners: tuple[Listener, ...] = ()
+    left_out: tuple[Listener, ...] = ()
     certificate: str | None = None
     key: str | None = None
     store: str = DEFAULT_STORE
@@ -148,19 +228,33 @@ class Settings:
     plaintext_login: str = "loopback"
     message_size_limit: int = DEFAULT_MESSAGE_SIZE
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    aliases_file: str | None = None
+    agents: Mapping[str, str] = field(default_factory=dict)
     postmaster: str | None = None
+    relay: RelaySettings = field(default_factory=RelaySettings)
     limits: Mapping[str, Any] = field(
         default_factory=lambda: {name: limits() for name, limits in LIMITS.items()}
     )
 
 
 def default_listeners(data: str) -> tuple[Listener, ...]:
-    """Everything on loopback, LMTP in the data directory."""
+    """Everything on loopback, LMTP in the data directory, whether or not its path is too long."""
     # A colon or an equals sign would end the path (twisted.internet.endpoints).
     quoted = re.sub(r"[\\:=]", r"\\\g<0>", data)
     return tuple(
         Listener(kind, kind.default.format(data=quoted)) for kind in KINDS if kind.default is not None
     )
+
+
+def _usable(listeners: tuple[Listener, ...], data: str) -> tuple[tuple[Listener, ...], tuple[Listener, ...]]:
+    """Default listeners, and apart from them those whose socket in the data directory has too long a path."""
+    left_out = tuple(
+        listener
+        for listener in listeners
+        if listener.endpoint.startswith("unix:")
+        and len(os.fsencode(os.path.join(data, listener.kind.word))) > MOST_SOCKET_PATH
+    )
+    return tuple(listener for listener in listeners if listener not in left_out), left_out
 
 
 def load(
@@ -243,6 +337,21 @@ class _Reader:
             else:
                 self._unknown(f"{name}: [{table}]", key, words)
 
+    def _read_relay(self, table: dict[str, Any], name: str, directory: str) -> None:
+        for key, value in table.items():
+            place = f"{name}: [relay] {key}"
+            if key not in _RELAY:
+                self._unknown(f"{name}: [relay]", key, _RELAY)
+            elif key in _RELAY_TABLES and not isinstance(value, dict):
+                self.mistakes.append(f"{place}: must be a table, [relay.{key}]")
+            else:
+                if key in _RELAY_TABLES:
+                    place = f"{name}: [relay.{key}]"
+                self._given[_in_relay(key)] = _Given(value, place, directory)
+
+    def _read_agents(self, table: dict[str, Any], name: str, directory: str) -> None:
+        self._given["agents"] = _Given(table, f"{name}: [agents]", directory)
+
     def _read_aliases(self, table: dict[str, Any], name: str, directory: str) -> None:
         self._given["aliases"] = _Given(table, f"{name}: [aliases]", directory)
 
@@ -293,18 +402,28 @@ class _Reader:
         if key and not certificate and "certificate" not in self._given:
             self.mistakes.append(f"{self._given['key'].place}: there is no certificate for this key")
         limits = {section: self._limits_of(section) for section in LIMITS}
+        domains = self._domains()
+        agents = self._agents()
+        hostname = self._text("hostname", _host_name) or _own_host_name()
+        listeners, left_out = self._listeners(), tuple[Listener, ...]()
+        if not listeners:
+            listeners, left_out = _usable(default_listeners(data), data)
         return Settings(
             data=data,
-            domains=self._domains(),
-            hostname=self._text("hostname", _host_name) or _own_host_name(),
-            listeners=self._listeners() or default_listeners(data),
+            domains=domains,
+            hostname=hostname,
+            listeners=listeners,
+            left_out=left_out,
             certificate=certificate,
             key=key,
             store=self._text("store", _part) or DEFAULT_STORE,
             auth=self._texts("auth", _part),
             plaintext_login=self._text("plaintext-login", _plaintext_login) or "loopback",
             message_size_limit=self._size("message-size-limit", DEFAULT_MESSAGE_SIZE),
-            aliases=self._aliases(),
+            aliases=self._aliases(agents),
+            aliases_file=self._path("aliases-file", readable=True),
+            agents=agents,
+            relay=self._relay(),
             postmaster=self._text("postmaster", _address),
             limits=limits,
         )
@@ -371,20 +490,106 @@ class _Reader:
             return default
         return value
 
-    def _aliases(self) -> dict[str, tuple[str, ...]]:
+    def _aliases(self, agents: Collection[str]) -> dict[str, tuple[str, ...]]:
         given = self._given.get("aliases")
         aliases = {}
         for name, targets in (given.value if given else {}).items():
             place = _Given(None, f"{given.place} {name}" if given else "", "")
-            if fault := _address(name):
+            if fault := _alias(name):
                 self._mistake(place, fault)
             if not isinstance(targets, list):
                 targets = [targets]
             if not targets:
                 self._mistake(place, "has no targets")
-            checked = [self._checked(place, target, _address) for target in targets]
-            aliases[name] = tuple(target for target in checked if target is not None)
+            checked = [self._checked(place, text, _target) for text in targets]
+            for text in checked:
+                if text is not None and text.startswith(AGENT) and text[len(AGENT) :] not in agents:
+                    self._mistake(place, f"{text}: there is no such agent in [agents]")
+            aliases[name] = tuple(text for text in checked if text is not None)
         return aliases
+
+    def _entries(self, word: str) -> Iterator[tuple[str, _Given]]:
+        """The keys of a table, each with its value's own place."""
+        given = self._given.get(word)
+        if given is not None:
+            for key, value in given.value.items():
+                yield key, _Given(value, f"{given.place} {key}", given.directory)
+
+    def _agents(self) -> dict[str, str]:
+        agents = {}
+        for name, given in self._entries("agents"):
+            if not re.fullmatch(r"[a-z][a-z0-9-]*", name) or name in (LOCAL, RELAY):
+                self._mistake(given, "the name is a lower-case word, other than local and relay")
+            spec = self._checked(given, given.value, _agent)
+            if spec is not None:
+                agents[name] = spec
+        return agents
+
+    def _relay(self) -> RelaySettings:
+        logins = self._logins()
+        relayhost = self._given.get("relayhost")
+        hops = [] if relayhost is None else self._hops([("", relayhost)], NextHop.parse_host)
+        routes = self._hops(self._entries(_in_relay("routes")), NextHop.parse, _domain_or_below)
+        senders = self._hops(self._entries(_in_relay("senders")), NextHop.parse, _sender)
+        for _, given, hop in (*hops, *routes, *senders):
+            if hop.login and hop.login not in logins:
+                self._mistake(given, f"there is no login {hop.login}: [relay.logins.{hop.login}]")
+        domains = {}
+        for name, given in self._entries(_in_relay("domains")):
+            if fault := _domain_or_below(name):
+                self._mistake(given, fault)
+            domains[name] = self._checked(given, given.value, _tls) or "may"
+        return RelaySettings(
+            relayhost=hops[0][2] if hops else None,
+            routes={name: hop for name, _, hop in routes},
+            senders={name: hop for name, _, hop in senders},
+            tls=self._text(_in_relay("tls"), _tls) or "may",
+            domains=domains,
+            authorities=self._path(_in_relay("authorities"), readable=True),
+            logins=logins,
+            sources=self._texts(_in_relay("sources"), _ip_address),
+            networks=self._texts(_in_relay("networks"), _ip_network),
+        )
+
+    def _hops(
+        self,
+        entries: Iterable[tuple[str, _Given]],
+        parse: Callable[[str], NextHop],
+        check: Callable[[str], str | None] = lambda name: None,
+    ) -> list[tuple[str, _Given, NextHop]]:
+        found = []
+        for name, given in entries:
+            if fault := check(name):
+                self._mistake(given, fault)
+            text = self._checked(given, given.value, lambda text: _fault_of(parse, text))
+            if text is not None:
+                found.append((name, given, parse(text)))
+        return found
+
+    def _logins(self) -> dict[str, Login]:
+        logins = {}
+        for name, given in self._entries(_in_relay("logins")):
+            values = given.value
+            if not isinstance(values, dict):
+                self._mistake(given, f"must be a table, [relay.logins.{name}]")
+                continue
+            for key in values:
+                if key not in _LOGIN:
+                    self._unknown(given.place, key, _LOGIN)
+            word = f"{_in_relay('logins')}.{name}"
+            for key, value in values.items():
+                self._given[f"{word}.{key}"] = _Given(value, f"{given.place} {key}", given.directory)
+            user = self._text(f"{word}.user", lambda text: None)
+            password = self._text(f"{word}.password", lambda text: None)
+            file = self._path(f"{word}.password-file", readable=True)
+            if file is not None and os.access(file, os.R_OK):
+                with open(file, encoding="utf-8", errors="replace") as stream:
+                    password = stream.readline().rstrip("\r\n")
+            if not user or not password:
+                self._mistake(given, "needs user, and password or password-file")
+            else:
+                logins[name] = Login(user, password)
+        return logins
 
     def _limits_of(self, section: str) -> Any:
         limits = LIMITS[section]
@@ -394,7 +599,12 @@ class _Reader:
             default = getattr(defaults, key)
             value = given.value
             wanted: tuple[type, ...] = (int, float) if isinstance(default, float) else (type(default),)
-            if type(value) not in wanted:
+            if isinstance(default, tuple):
+                if isinstance(value, list) and value and all(type(one) in (int, float) for one in value):
+                    values[key] = tuple(type(default[0])(one) for one in value)
+                else:
+                    self._mistake(given, "must be a list of numbers")
+            elif type(value) not in wanted:
                 self._mistake(given, f"must be {_TYPE_NAMES[type(default)]}, not {_type_name(value)}")
             elif isinstance(value, int | float) and not isinstance(value, bool) and not 0 <= value < 2**53:
                 self._mistake(given, f"{value} is out of range")
@@ -407,6 +617,8 @@ _TABLES: Mapping[str, Callable[[_Reader, dict[str, Any], str, str], None]] = {
     "listen": _Reader._read_listen,
     "tls": _Reader._read_tls,
     "aliases": _Reader._read_aliases,
+    "agents": _Reader._read_agents,
+    "relay": _Reader._read_relay,
     "limits": _Reader._read_limits,
 }
 
@@ -419,7 +631,18 @@ _TOP = (
     "plaintext-login",
     "message-size-limit",
     "postmaster",
+    "aliases-file",
 )
+
+_RELAY_TABLES = ("routes", "senders", "domains", "logins")
+_RELAY = ("relayhost", "tls", "authorities", "sources", "networks", *_RELAY_TABLES)
+_LOGIN = ("user", "password", "password-file")
+
+
+def _in_relay(key: str) -> str:
+    """The word for a key of [relay], which the command line may not have for something else."""
+    return key if key == "relayhost" else f"relay.{key}"
+
 
 #: Words of the command line that have another name in the file.
 _KEYS = {"domain": "domains"}
@@ -428,6 +651,7 @@ _KEYS = {"domain": "domains"}
 _WORDS_ELSEWHERE = {
     **{kind.word: f'"{kind.word}" under [listen]' for kind in KINDS},
     **{word: f'"{word}" under [tls]' for word in ("certificate", "key")},
+    "relayhost": '"relayhost" under [relay]',
 }
 
 _TYPE_NAMES = {
@@ -473,6 +697,51 @@ def _address(text: str) -> str | None:
         split_address(text)
     except ValueError:
         return "is not an address"
+    return None
+
+
+def is_hop(spec: str) -> bool:
+    """Whether an entry of [agents] is a next hop, and not the line of a plugin."""
+    return spec.partition(":")[0] in PORTS
+
+
+def _agent(text: str) -> str | None:
+    return _fault_of(NextHop.parse, text) if is_hop(text) else _part(text)
+
+
+def _alias(text: str) -> str | None:
+    return _domain(text[1:]) if text.startswith("@") else _address(text)
+
+
+def _target(text: str) -> str | None:
+    return None if _fault_of(target, text) is None else "is not an address"
+
+
+def _domain_or_below(text: str) -> str | None:
+    return _domain(text.removeprefix("."))
+
+
+def _sender(text: str) -> str | None:
+    return _domain(text.rpartition("@")[2])
+
+
+def _tls(text: str) -> str | None:
+    return _fault_of(parse_requirement, text)
+
+
+def _ip_address(text: str) -> str | None:
+    return _fault_of(ip_address, text)
+
+
+def _ip_network(text: str) -> str | None:
+    return _fault_of(ip_network, text)
+
+
+def _fault_of(parse: Callable[[str], Any], text: str) -> str | None:
+    try:
+        parse(text)
+    except ValueError as error:
+        return str(error)
     return None
 
 

@@ -86,11 +86,25 @@ class Session(Protocol):
         """From the greeting to the end; the connection is closed when it returns."""
 
 
+class Owner(Protocol):
+    """Who makes connections: `MailFactory` for peers that come, `mailplat.dialing` for hosts we go to."""
+
+    service: str
+    reactor: Any
+    tls: Any
+    connection_limits: ConnectionLimits
+    log: Logger
+
+    def session(self, wire: Connection) -> Session: ...
+
+    def gone(self, connection: Connection) -> None: ...
+
+
 @implementer(IHandshakeListener, IHalfCloseableProtocol, IPushProducer)
 class Connection(TwistedProtocol):
-    """One peer.  Made by `MailFactory.buildProtocol`; lives as long as its transport."""
+    """One peer.  Made by its owner's `buildProtocol`; lives as long as its transport."""
 
-    factory: MailFactory
+    factory: Owner
     transport: Any
     engine: Engine
     _running = False
@@ -112,7 +126,7 @@ class Connection(TwistedProtocol):
     _closing: IDelayedCall | None = None
     _turn = 0.0
 
-    def __init__(self, factory: MailFactory, address: IAddress | None) -> None:
+    def __init__(self, factory: Owner, address: IAddress | None) -> None:
         self.factory = factory
         self._reactor = factory.reactor
         self._out: list[bytes] = []
@@ -181,14 +195,15 @@ class Connection(TwistedProtocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._lost = True
-        self._over = PeerGone()
+        clean = isinstance(reason.value, ConnectionDone | ConnectionLost | ConnectionAborted)
+        self._over = PeerGone() if clean else PeerGone(reason.getErrorMessage())
         self._out.clear()
         self._cancel_timer()
         if self._closing is not None and self._closing.active():
             self._closing.cancel()
         if self._waiting is not None:
             self._resume()
-        if not isinstance(reason.value, ConnectionDone | ConnectionLost | ConnectionAborted):
+        if not clean:
             self.factory.log.debug(
                 "{service} connection {connection} lost: {reason}",
                 service=self.factory.service,
@@ -228,6 +243,11 @@ class Connection(TwistedProtocol):
     def host(self) -> str:
         """The peer's address as in `Peer.host`."""
         return self._peer.host
+
+    @property
+    def over(self) -> WireError | None:
+        """Why no further event comes; None while one may."""
+        return self._over
 
     # What the session sees (mailplat.wire.Wire)
 

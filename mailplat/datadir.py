@@ -4,7 +4,10 @@ The data directory: what stands where in it, which version it has, and that one 
     version            of this layout; what is inside `mail` has a version of its own
     server.lock        held (flock) by the server that runs; gone with its process
     accounts           who may log in
+    aliases            see `delivery.aliases`; need not be there
+    forwards           the same, written by `mailplat forward`
     mail/              the default store
+    queue/             mail that waits, where the store keeps no queue of its own
     spool/             messages while they arrive
     self-signed.pem    the certificate of a server that was given none
     lmtp               the default LMTP socket
@@ -40,6 +43,18 @@ class DataDirectory:
     @property
     def accounts(self) -> str:
         return os.path.join(self.path, "accounts")
+
+    @property
+    def aliases(self) -> str:
+        return os.path.join(self.path, "aliases")
+
+    @property
+    def forwards(self) -> str:
+        return os.path.join(self.path, "forwards")
+
+    @property
+    def queue(self) -> str:
+        return os.path.join(self.path, "queue")
 
     @property
     def spool(self) -> str:

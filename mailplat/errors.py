@@ -75,6 +75,13 @@ class HostUnreachable(TemporaryError):
     status = "4.4.1"
 
 
+class TLSFailed(HostUnreachable):
+    """TLS with the next hop failed, or is not what was required of it."""
+
+    default = "TLS with the next host failed"
+    status = "4.7.5"
+
+
 class NotResolved(TemporaryError):
     """The DNS gave no answer, which says nothing about whether there is one."""
 
@@ -104,6 +111,12 @@ class LoginFailed(PermanentError):
 
     default = "Authentication failed"
     status = "5.7.8"
+
+
+class AccountUnusable(LoginFailed):
+    """The credentials are right and there is no mail to open with them; only an operator can help."""
+
+    default = "This account cannot be used"
 
 
 class LoginCancelled(PermanentError):
@@ -202,6 +215,20 @@ class InvalidMessage(PermanentError):
 
     default = "Message contains invalid data"
     status = "5.6.0"
+
+
+class CannotConvert(PermanentError):
+    """The next hop takes 7-bit messages only, and this one cannot be made one (RFC 6152 §3)."""
+
+    default = "The next host does not take 8-bit messages, and this one cannot be converted"
+    status = "5.6.3"
+
+
+class UTF8Unsupported(PermanentError):
+    """An address or the header needs SMTPUTF8, which the next hop does not offer (RFC 6531 §3.5)."""
+
+    default = "The next host does not take internationalized addresses"
+    status = "5.6.7"
 
 
 class SenderRefused(PermanentError):

@@ -11,6 +11,13 @@ How SCRAM goes (RFC 5802 §3), from the server's side::
     username = server.first(client_first)         # whose record is needed
     challenge = server.challenge(record)          # send it, get client_final
     proof = server.final(client_final)            # b"" unless the client knows the password
+
+and from the client's::
+
+    send(client.first())
+    salt, iterations = client.challenge(server_first)
+    send(client.final(salted_password(password, salt, iterations)))
+    client.trusts(server_final)                   # the server knows the password too
 """
 
 from __future__ import annotations
@@ -115,6 +122,14 @@ def prepared_password(password: bytes) -> bytes:
         return b"\xff" + password
 
 
+def may_be_used(text: bytes) -> bool:
+    """Whether SASLprep lets `text` be a name or a password: UTF-8, nothing prohibited, something left."""
+    try:
+        return bool(saslprep(text.decode("utf-8")))
+    except ValueError:
+        return False
+
+
 # PLAIN
 
 
@@ -157,6 +172,10 @@ _FIRST = re.compile(
 _FINAL = re.compile(
     rb"(?P<bare>c=(?P<binding>[A-Za-z0-9+/]+={0,2}),r=(?P<nonce>[\x21-\x2b\x2d-\x7e]+)"
     rb"(?:,[A-Za-z]=[^,\0]+)*),p=(?P<proof>[A-Za-z0-9+/]+={0,2})"
+)
+_CHALLENGE = re.compile(
+    rb"r=(?P<nonce>[\x21-\x2b\x2d-\x7e]+),s=(?P<salt>[A-Za-z0-9+/]+={0,2}),i=(?P<iterations>[1-9][0-9]{0,9})"
+    rb"(?:,[A-Za-z]=[^,\0]+)*"
 )
 _ESCAPED = re.compile(rb"=(?!2C|3D)")
 
@@ -251,6 +270,79 @@ class ScramServer:
         bound = hmac.compare_digest(binding, self._header + self._binding)
         proven = hmac.compare_digest(hashlib.sha256(client_key).digest(), record.stored_key)
         return b"v=" + b64encode(server) if bound & proven & record.known else b""
+
+
+class ScramClient:
+    """
+    The client's side of one SCRAM-SHA-256 exchange (RFC 5802, RFC 7677).
+
+    Args:
+        username: UTF-8, as it is to be sent.
+        nonce: unguessable bytes, at least 18 of them.
+        binding: the channel's (name, data) for SCRAM-SHA-256-PLUS; None without it.
+        could_bind: without it: we could have bound the channel, had the server offered to.
+    """
+
+    def __init__(
+        self,
+        username: bytes,
+        nonce: bytes,
+        binding: tuple[str, bytes] | None = None,
+        could_bind: bool = False,
+    ) -> None:
+        data = b""
+        if binding is not None:
+            self._header = f"p={binding[0]},,".encode("ascii")
+            data = binding[1]
+        else:
+            # RFC 5802 §6: 'y' lets the server find out that its offer was tampered with.
+            self._header = b"y,," if could_bind else b"n,,"
+        self._channel = b64encode(self._header + data)
+        self._nonce = b64encode(nonce)
+        name = username.replace(b"=", b"=3D").replace(b",", b"=2C")
+        self._bare = b"n=%b,r=%b" % (name, self._nonce)
+        self._server_first = b""
+        self._authentic = b""
+        self._server_key = b""
+
+    def first(self) -> bytes:
+        """The client-first-message."""
+        return self._header + self._bare
+
+    def challenge(self, message: bytes) -> tuple[bytes, int]:
+        """
+        Read server-first-message (RFC 5802 §7).
+
+        Returns:
+            salt and iterations, for `salted_password`.
+
+        Raises:
+            MalformedLogin.
+        """
+        found = _CHALLENGE.fullmatch(message) if len(message) <= MOST_MESSAGE else None
+        # RFC 5802 §5.1: the server adds to our nonce; one that does not may be replaying.
+        if found is None or len(found["nonce"]) <= len(self._nonce):
+            raise MalformedLogin
+        if not found["nonce"].startswith(self._nonce):
+            raise MalformedLogin
+        self._nonce = found["nonce"]
+        self._server_first = message
+        return _base64(found["salt"]), int(found["iterations"])
+
+    def final(self, salted: bytes) -> bytes:
+        """The client-final-message."""
+        without_proof = b"c=%b,r=%b" % (self._channel, self._nonce)
+        self._authentic = b",".join((self._bare, self._server_first, without_proof))
+        client_key = hmac.digest(salted, b"Client Key", "sha256")
+        self._server_key = hmac.digest(salted, b"Server Key", "sha256")
+        signature = hmac.digest(hashlib.sha256(client_key).digest(), self._authentic, "sha256")
+        proof = bytes(a ^ b for a, b in zip(client_key, signature, strict=True))
+        return b"%b,p=%b" % (without_proof, b64encode(proof))
+
+    def trusts(self, message: bytes) -> bool:
+        """Read server-final-message: whether the server knows the password, too."""
+        signature = hmac.digest(self._server_key, self._authentic, "sha256")
+        return hmac.compare_digest(message, b"v=" + b64encode(signature))
 
 
 def salted_password(password: bytes, salt: bytes, iterations: int) -> bytes:

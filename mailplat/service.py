@@ -20,13 +20,17 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
+from ipaddress import ip_address
+from random import Random
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.cred import strcred
 from twisted.cred.checkers import AllowAnonymousAccess, InMemoryUsernamePasswordDatabaseDontUse
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, DeferredList, gatherResults, maybeDeferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
@@ -37,22 +41,33 @@ from mailplat.auth.checkers import AccountChecker, NamedChecker
 from mailplat.auth.names import Names
 from mailplat.auth.portal import MailPortal
 from mailplat.auth.realm import MailRealm
-from mailplat.config import Settings
+from mailplat.config import Settings, is_hop
 from mailplat.connection import MailFactory
 from mailplat.datadir import DataDirectory
-from mailplat.delivery.aliases import split_address
-from mailplat.delivery.intake import Intake
+from mailplat.delivery.aliases import AliasFile, split_address
+from mailplat.delivery.exchangers import Exchangers
+from mailplat.delivery.hops import NextHops
+from mailplat.delivery.intake import Intake, identifiers
 from mailplat.delivery.local import LocalDelivery
+from mailplat.delivery.queue import Queue
+from mailplat.delivery.rates import Rates
+from mailplat.delivery.relay import Relay
+from mailplat.delivery.reports import Reports
 from mailplat.delivery.routing import Router
+from mailplat.delivery.tls_policy import ConfiguredTLS
+from mailplat.dns import DNSResolver
 from mailplat.errors import AccountExists, ConfigurationError, MailError, NotPermitted, StartFailed
 from mailplat.imap.server import IMAPFactory
-from mailplat.interfaces import IScramCredentials, StoreContext
+from mailplat.interfaces import IResolver, IScramCredentials, StoreContext
 from mailplat.listening import Bound, bind, is_unix, speaks_tls
-from mailplat.plugins import make_store
+from mailplat.plugins import make_agent, make_store
 from mailplat.pop3.server import POP3Factory
 from mailplat.smtp.server import SMTPFactory
 from mailplat.storage.spool import Spool
+from mailplat.storage.sqlite import SQLiteStore
 from mailplat.tls import CertificateFiles, CertificateSource, self_signed
+from mailplat.trust import Trust
+from mailplat.values import LOCAL, RELAY, Address
 
 #: Seconds that connections have for what is under way when the server stops.
 GRACE = 7.0
@@ -76,6 +91,7 @@ class MailService(Service):
         settings: what to be.
         reactor: provides IReactorCore, IReactorTime, IReactorThreads, IReactorTCP and so on.
         announce: called with the service once it runs, see `bound` and `first_account`.
+        resolver: looks other hosts up; by default in the DNS, as the system is set up.
 
     Attributes:
         bound: the listeners, with their ports, while it runs.
@@ -89,12 +105,18 @@ class MailService(Service):
     log = Logger()
 
     def __init__(
-        self, settings: Settings, reactor: Any, announce: Callable[[MailService], None] | None = None
+        self,
+        settings: Settings,
+        reactor: Any,
+        announce: Callable[[MailService], None] | None = None,
+        resolver: IResolver | None = None,
     ) -> None:
         self.settings = settings
         self.setName("mailplat")
         self._reactor = reactor
         self._announce = announce
+        self._dns = None if resolver else DNSResolver(reactor, limits=settings.limits["dns"])
+        self._resolver: Any = resolver or self._dns
         self._directory = DataDirectory(settings.data)
         self.started: Deferred[None] = Deferred()
         self._reset()
@@ -106,6 +128,9 @@ class MailService(Service):
         self.certificate: str | None = None
         self._privileged = False
         self._store: Any = None
+        self._queue_store: Any = None
+        self._queue: Any = None
+        self._relay: Any = None
         self._store_started = False
         self._starting: Deferred[None] | None = None
 
@@ -167,17 +192,25 @@ class MailService(Service):
         self._store = make_store(settings.store, StoreContext(reactor, directory.path))
         self._certificates = self._certificate_source()
         limits = {name: self._sized(name) for name in settings.limits}
-        router = Router(self._names, self._store, settings.aliases, self._postmaster(), limits["routing"])
+        spool = Spool(directory.spool, reactor)
+        spool.start()
+        router = self._router(limits)
+        local = LocalDelivery(self._store, reactor)
+        self._make_queue(router, local, spool, limits)
         intake = Intake(
-            router, LocalDelivery(self._store, reactor), settings.hostname, reactor, limits["intake"]
+            router,
+            local,
+            settings.hostname,
+            reactor,
+            limits["intake"],
+            queue=self._queue,
+            rates=Rates(reactor.seconds, limits["rates"]),
         )
         realm = MailRealm(self._store, intake, self._names)
         portal = MailPortal(realm, [], reactor, limits["logins"])
         for spec in settings.auth or (ACCOUNTS,):
             self._add_checker(portal, spec)
         portal.registerChecker(AllowAnonymousAccess())
-        spool = Spool(directory.spool, reactor)
-        spool.start()
 
         common: dict[str, Any] = {
             "tls": self._certificates,
@@ -198,9 +231,84 @@ class MailService(Service):
                     hostname=hostname,
                     service=service,
                     limits=limits["smtp"],
+                    reports=True,
+                    hold=limits["schedule"].lifetime,
                     **common,
                 )
             self.factories[service] = factory
+
+    def _router(self, limits: Mapping[str, Any]) -> Router:
+        settings, reactor = self.settings, self._reactor
+        relay = settings.relay
+        paths = settings.aliases_file or self._directory.aliases, self._directory.forwards
+        in_thread = partial(_in_thread, reactor)
+        return Router(
+            self._names,
+            self._store,
+            settings.aliases,
+            self._postmaster(),
+            limits["routing"],
+            files=[AliasFile(path, self._names, reactor.seconds, in_thread) for path in paths],
+            hops=NextHops(relay.relayhost, relay.routes, relay.senders),
+            agents={name: (RELAY, spec) for name, spec in settings.agents.items() if is_hop(spec)},
+        )
+
+    def _make_queue(
+        self, router: Router, local: LocalDelivery, spool: Spool, limits: Mapping[str, Any]
+    ) -> None:
+        """What carries mail to other hosts and tries again, and the store that it stands in."""
+        settings, reactor = self.settings, self._reactor
+        queue_store = getattr(self._store, "queue", None)
+        if queue_store is None:
+            # The mail store has none: an embedded store of its own, without accounts.
+            self._queue_store = SQLiteStore(self._directory.queue, reactor)
+            queue_store = self._queue_store.queue
+        relay = settings.relay
+        exchangers = Exchangers(
+            self._resolver,
+            Random(),
+            names=(settings.hostname, *self._names.domains),
+            addresses=self._own_addresses(),
+            private=relay.networks,
+        )
+        self._relay = Relay(
+            reactor,
+            exchangers,
+            hostname=settings.hostname,
+            policy=ConfiguredTLS(relay.tls, relay.domains),
+            trust=Trust(relay.authorities or ""),
+            logins=relay.logins,
+            sources=relay.sources,
+            limits=limits["relay"],
+            client_limits=limits["client"],
+        )
+        context = StoreContext(reactor, self._directory.path)
+        own = {name: spec for name, spec in settings.agents.items() if not is_hop(spec)}
+        agents = {name: make_agent(spec, context) for name, spec in own.items()}
+        reports = Reports(
+            router,
+            spool,
+            settings.hostname,
+            Address("postmaster", self._names.domains[0]),
+            identifiers(),
+            limits["schedule"],
+            reactor,
+            limits["reports"],
+        )
+        self._queue = Queue(
+            queue_store,
+            {**agents, LOCAL: local, RELAY: self._relay},
+            reports,
+            reactor,
+            schedule=limits["schedule"],
+            limits=limits["queue"],
+        )
+
+    def _own_addresses(self) -> list[str]:
+        """Where mail from other hosts is taken: a domain whose MX leads here leads in a circle."""
+        addresses = [bound.address for bound in self.bound if bound.listener.kind.service == "smtp"]
+        hosts = [address.host for address in addresses if isinstance(address, IPv4Address | IPv6Address)]
+        return [host for host in hosts if not ip_address(host).is_unspecified]
 
     def _sized(self, name: str) -> Any:
         """The limits of this name, with the message size that all have in common."""
@@ -257,10 +365,13 @@ class MailService(Service):
     async def _start(self) -> None:
         await self._store.start()
         self._store_started = True
+        if self._queue_store is not None:
+            await self._queue_store.start()
         await self._make_accounts()
         if not self.running:
             # Stopped meanwhile, and who does that waits for us to return.
             return
+        self._queue.start()
         for bound in self.bound:
             factory = self.factories[bound.listener.kind.service]
             factory.start()
@@ -315,10 +426,21 @@ class MailService(Service):
             starting, self._starting = self._starting, None
             await starting
         await DeferredList([bound.close() for bound in self.bound], consumeErrors=True)
-        await DeferredList([factory.stop(GRACE) for factory in self.factories.values()], consumeErrors=True)
+        ending = [factory.stop(GRACE) for factory in self.factories.values()]
+        if self._queue is not None:
+            ending.append(self._queue.stop())
+        await DeferredList(ending, consumeErrors=True)
+        if self._relay is not None:
+            # What has not ended by now is broken off, and that is its outcome.
+            await self._relay.stop()
+            if self._dns is not None:
+                self._dns.close()
+            await self._queue.stop()
         try:
             if self._store_started:
                 await self._store.stop()
+                if self._queue_store is not None:
+                    await self._queue_store.stop()
         finally:
             self._directory.unlock()
             self._reset()
@@ -371,6 +493,6 @@ def _octets(text: str | bytes) -> bytes:
     return text.encode("utf-8") if isinstance(text, str) else text
 
 
-def _in_thread(reactor: Any, function: Callable[..., Any], *arguments: Any) -> Awaitable[Any]:
+def _in_thread(reactor: Any, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
     # Files and hashing would hold the reactor.
     return deferToThreadPool(reactor, reactor.getThreadPool(), function, *arguments)

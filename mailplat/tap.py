@@ -8,6 +8,8 @@ import atexit
 import gc
 import os
 import resource
+import shlex
+import stat
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -28,7 +30,7 @@ from mailplat.config import (
 )
 from mailplat.errors import MailError
 from mailplat.listening import Bound, shown
-from mailplat.service import MailService
+from mailplat.service import ACCOUNTS, MailService
 
 #: File descriptors to ask for: one a connection, and some.
 DESCRIPTORS = 65536
@@ -36,7 +38,7 @@ DESCRIPTORS = 65536
 #: Objects made and not yet freed, after which those are looked at for cycles.
 YOUNG = 20_000
 
-#: In the data directory: the first account, when there was no terminal to show it on.
+#: In the data directory: the first account, when there was nobody to show it to.
 FIRST_ACCOUNT = "first-account"
 
 
@@ -48,6 +50,7 @@ _PARAMETERS = {
     "certificate": "PEM file: certificate, then its chain.  [default: self-signed]",
     "key": "PEM file: the key, if it is not with the certificate.",
     "store": f"Where mail is kept: NAME or NAME:ARGUMENT (`mailplat plugins`).  [default: {DEFAULT_STORE}]",
+    "relayhost": "Send mail for other hosts through this one: HOST or HOST:PORT.  [default: directly]",
     "plaintext-login": "Who may send a password without TLS: never, loopback or always.  [default: loopback]",
     "message-size-limit": f"In octets.  [default: {DEFAULT_MESSAGE_SIZE}]",
 }
@@ -91,6 +94,7 @@ class Options(usage.Options):
 
     def opt_help_auth_types(self) -> None:
         """List the kinds of --auth that are installed, and exit."""
+        print(f"{ACCOUNTS:12} The account file of the data directory; the argument is another file there.")
         for factory in sorted(strcred.findCheckerFactories(), key=lambda factory: factory.authType):
             about = factory.authHelp.strip().partition("\n\n")[0]
             print(f"{factory.authType:12} {' '.join(about.split())}")
@@ -174,12 +178,12 @@ def announce(service: MailService) -> None:
     """
     Tell the operator what runs, where, and how to try it.
 
-    Not through the log, which others may read: to the terminal if there is one.
+    Not through the log, which others may read: to standard output.
     """
     terminal = sys.__stdout__
     text = "\n".join(_table(service)) + "\n"
     if service.first_account is not None:
-        text += _first_account(service, terminal is not None and _is_terminal(terminal))
+        text += _first_account(service, terminal is not None and _is_read(terminal))
     if terminal is not None:
         try:
             terminal.write("\n" + text + "\n")
@@ -189,20 +193,27 @@ def announce(service: MailService) -> None:
             service.log.info("nobody reads standard output")
 
 
-def _is_terminal(stream: Any) -> bool:
+def _is_read(stream: Any) -> bool:
+    """
+    Whether what is written there is for those who start the server, and for them alone: a terminal, or
+    a pipe or file of theirs; not the journal, which is a socket, and not /dev/null.
+    """
     try:
-        return bool(stream.isatty())
-    except ValueError:
+        mode = os.fstat(stream.fileno()).st_mode
+        return stream.isatty() or stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
+    except (OSError, ValueError):
+        # Closed meanwhile.
         return False
 
 
-def _first_account(service: MailService, terminal: bool) -> str:
+def _first_account(service: MailService, printed: bool) -> str:
     assert service.first_account is not None
     name, password = service.first_account
-    if terminal:
+    if printed:
         return (
             f"\nThe first account was made; this is shown only once:\n\n    {name}\n    {password}\n\n"
-            f"Another password:  mailplat account password {name} --data {service.settings.data}\n"
+            f"Another password:  mailplat account password {name} --data "
+            f"{shlex.quote(service.settings.data)}\n"
         )
     path = os.path.join(service.settings.data, FIRST_ACCOUNT)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
@@ -224,6 +235,11 @@ def _table(service: MailService) -> Sequence[str]:
         kind = bound.listener.kind
         lines.append(f"{kind.word:12} {place:{width}}  {kind.about}")
         lines.append(f"{'':12} {_how_to_try(service, bound, account)}")
+    for listener in service.settings.left_out:
+        word = listener.kind.word
+        path = os.path.join(service.settings.data, word)
+        lines.append(f"{word:12} not started: {path} is too long for a UNIX socket")
+        lines.append(f"{'':12} give --data a shorter path")
     return lines
 
 
@@ -232,22 +248,27 @@ def _how_to_try(service: MailService, bound: Bound, account: str) -> str:
     if isinstance(bound.address, UNIXAddress):
         protocol = {"submission": "smtp"}.get(bound.listener.kind.service, bound.listener.kind.service)
         starttls = "" if bound.listener.kind.tls else f" -starttls {protocol}"
-        return f"$ openssl s_client -quiet{starttls} -unix {place}"
+        return f"$ openssl s_client -quiet{starttls} -unix {shlex.quote(place)}"
     # A server bound to all addresses is tried on this machine's own.
     place = place.replace("0.0.0.0:", "127.0.0.1:").replace("[::]:", "[::1]:")
-    trust = f" --cacert {service.certificate}" if service.certificate else ""
-    to = f"--mail-rcpt {account} --crlf -T -"
+    if service.certificate is not None:
+        secure, trust = place, f" --cacert {shlex.quote(service.certificate)}"
+    else:
+        # A certificate of the operator's is for the server's name, wherever that leads from here.
+        secure, trust = f"{service.settings.hostname}:{bound.address.port}", f" --connect-to ::{place}"
     mail = 'echo "Subject: Hello" |'
     login = f"--user {account}"
+    to = f"--mail-rcpt {account} --crlf -T -"
+    send = f"{login} --mail-from {account} {to}"
     return {
         "smtp": f"$ {mail} curl smtp://{place} {to}",
-        "submission": f"$ {mail} curl smtp://{place} {login} --mail-from {account} {to}",
-        "submissions": f"$ {mail} curl smtps://{place}{trust} {login} --mail-from {account} {to}",
+        "submission": f"$ {mail} curl smtp://{place} {send}",
+        "submissions": f"$ {mail} curl smtps://{secure}{trust} {send}",
         "lmtp": f"$ openssl s_client -quiet -starttls lmtp -connect {place}",
-        "imap": f"$ curl imap://{place}/INBOX {login}",
-        "imaps": f"$ curl imaps://{place}/INBOX{trust} {login}",
-        "pop3": f"$ curl pop3://{place}/ {login}",
-        "pop3s": f"$ openssl s_client -quiet -connect {place}",
+        "imap": f"$ curl 'imap://{place}/INBOX;MAILINDEX=1' {login}",
+        "imaps": f"$ curl 'imaps://{secure}/INBOX;MAILINDEX=1'{trust} {login}",
+        "pop3": f"$ curl pop3://{place}/1 {login}",
+        "pop3s": f"$ curl pop3s://{secure}/1{trust} {login}",
     }[word]
 
 

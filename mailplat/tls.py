@@ -246,10 +246,12 @@ def tls_info(transport: Any) -> TLSInfo | None:
 
 def _end_point(connection: SSL.Connection) -> bytes:
     """RFC 5929 §4.1: the hash of the server's certificate, by its signature's algorithm or SHA-256."""
-    own = connection.get_certificate()
-    if own is None:
+    # A server has one of its own; we, as a client, have none and are shown the server's.
+    certificate = connection.get_certificate(as_cryptography=True) or connection.get_peer_certificate(
+        as_cryptography=True
+    )
+    if certificate is None:
         return b""
-    certificate = own.to_cryptography()
     try:
         algorithm = certificate.signature_hash_algorithm
     except UnsupportedAlgorithm:
@@ -270,7 +272,9 @@ def _private_key(pem: bytes) -> Any:
 
 def _alternative_names(hostname: str) -> list[x509.GeneralName]:
     names: list[x509.GeneralName] = []
-    for name in dict.fromkeys((hostname, "localhost")):
+    # An address literal (RFC 5321 §4.1.3) is the address that stands in it.
+    bare = hostname.strip("[]").removeprefix("IPv6:")
+    for name in dict.fromkeys((bare, "localhost")):
         try:
             names.append(x509.IPAddress(ipaddress.ip_address(name)))
         except ValueError:

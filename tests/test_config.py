@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mailplat import config
 from mailplat.errors import ConfigurationError
+from mailplat.smtp.client import Login
 
 
 class SettingsTests(SynchronousTestCase):
@@ -55,6 +56,17 @@ class SettingsTests(SynchronousTestCase):
         settings = self.load(data="a:b{c}=d")
         lmtp = next(listener for listener in settings.listeners if listener.kind.word == "lmtp")
         self.assertEqual(lmtp.endpoint, f"unix:{self.directory}/a\\:b{{c}}\\=d/lmtp:mode=600")
+
+    def test_a_default_socket_whose_path_is_too_long_is_left_out(self):
+        """unix(7): 107 octets; everything else works without it."""
+        for length, usable in ((107, True), (108, False)):
+            data = "/" + "ü" * 20 + "x" * (length - len("/lmtp") - 41)
+            settings = self.load(data=data)
+            left_out = [listener.kind.word for listener in settings.left_out]
+            self.assertEqual(left_out, [] if usable else ["lmtp"])
+            self.assertEqual(len(settings.listeners), 7 if usable else 6)
+        # Who named listeners has no defaults to miss.
+        self.assertEqual(self.load(data=data, imap=["tcp:0"]).left_out, ())
 
     def test_a_named_listener_is_the_only_one(self):
         settings = self.load(imap=["tcp:0", "tcp:143"])
@@ -254,3 +266,121 @@ class SettingsTests(SynchronousTestCase):
         for word in words:
             settings = self.load(f'[listen]\n{word} = "tcp:0"')
             self.assertEqual([listener.kind.word for listener in settings.listeners], [word])
+
+    def test_mail_for_other_hosts(self):
+        self.write("secret\n", "provider.password")
+        self.write("", "roots.pem")
+        settings = self.load(
+            """
+            aliases-file = "mail.toml"
+
+            [agents]
+            lists = "lmtp:unix:/run/lists"
+            archive = "file:/var/mail/archive"
+
+            [aliases]
+            "@localhost" = "agent:lists"
+
+            [relay]
+            relayhost = "smtp.provider.test:587;login=provider"
+            tls = "encrypt"
+            authorities = "roots.pem"
+            sources = "192.0.2.1"
+            networks = ["10.0.0.0/8", "fd00::/8"]
+
+            [relay.routes]
+            ".example.org" = "smtp:mx.internal.test:2525"
+            [relay.senders]
+            "news@example.test" = "smtps:bulk.test"
+            [relay.domains]
+            "example.com" = "verify mx.example.com"
+            [relay.logins.provider]
+            user = "me"
+            password-file = "provider.password"
+
+            [limits.schedule]
+            retries = [60, 120]
+            lifetime = 3600
+            """
+        )
+        relay = settings.relay
+        self.assertEqual(str(relay.relayhost), "smtp:smtp.provider.test:587;login=provider")
+        self.assertEqual(
+            {name: str(hop) for name, hop in relay.routes.items()},
+            {".example.org": "smtp:mx.internal.test:2525"},
+        )
+        self.assertEqual(
+            {name: str(hop) for name, hop in relay.senders.items()},
+            {"news@example.test": "smtps:bulk.test:465"},
+        )
+        self.assertEqual((relay.tls, relay.domains), ("encrypt", {"example.com": "verify mx.example.com"}))
+        self.assertEqual(relay.authorities, os.path.join(self.directory, "roots.pem"))
+        self.assertEqual(relay.logins, {"provider": Login("me", "secret")})
+        self.assertEqual((relay.sources, relay.networks), (("192.0.2.1",), ("10.0.0.0/8", "fd00::/8")))
+        self.assertEqual(
+            settings.agents, {"lists": "lmtp:unix:/run/lists", "archive": "file:/var/mail/archive"}
+        )
+        self.assertEqual(settings.aliases, {"@localhost": ("agent:lists",)})
+        self.assertEqual(settings.aliases_file, os.path.join(self.directory, "mail.toml"))
+        schedule = settings.limits["schedule"]
+        self.assertEqual((schedule.retries, schedule.lifetime), ((60, 120), 3600))
+
+    def test_relayhost_on_the_command_line(self):
+        self.assertEqual(str(self.load(relayhost="relay.test").relay.relayhost), "smtp:relay.test:25")
+        self.assertEqual(str(self.load(relayhost="[::1]:26").relay.relayhost), "smtp:[::1]:26")
+        settings = self.load('[relay]\nrelayhost = "a.test"', relayhost="b.test")
+        self.assertEqual(str(settings.relay.relayhost), "smtp:b.test:25")
+        (mistake,) = self.mistakes(relayhost="a b")
+        self.assertTrue(mistake.startswith("--relayhost: a b: "))
+
+    def test_mistakes_about_other_hosts(self):
+        mistakes = self.mistakes(
+            """
+            relayhost = "a.test"
+            [agents]
+            local = "file:/x"
+            lists = "lmtp:"
+            pigeon = "!"
+            [aliases]
+            x = "agent:gone"
+            [relay]
+            relayhst = "a.test"
+            tls = "much"
+            sources = ["here"]
+            networks = ["10.0.0.1/8"]
+            routes = "a.test"
+            [relay.senders]
+            "a@b@-" = "smtp:a.test;login=nobody"
+            [relay.domains]
+            "x y" = "may"
+            [relay.logins]
+            provider = "me"
+            [relay.logins.other]
+            user = "me"
+            pasword = "x"
+            [limits.schedule]
+            retries = 300
+            """
+        )
+        for place in (
+            'relayhost: unknown key, did you mean "relayhost" under [relay]?',
+            "[agents] local: the name is",
+            "[agents] lists: lmtp:",
+            "[agents] pigeon: !: must look like",
+            "[aliases] x: agent:gone: there is no such agent",
+            '[relay]: relayhst: unknown key, did you mean "relayhost"?',
+            "[relay] tls: much",
+            "[relay] sources: here",
+            "[relay] networks: 10.0.0.1/8",
+            "[relay] routes: must be a table, [relay.routes]",
+            "[relay.senders] a@b@-: is not a domain name",
+            "[relay.senders] a@b@-: there is no login nobody",
+            "[relay.domains] x y: is not a domain name",
+            "[relay.logins] provider: must be a table",
+            '[relay.logins] other: pasword: unknown key, did you mean "password"?',
+            "[relay.logins] other: needs user, and password",
+            "[limits.schedule] retries: must be a list of numbers",
+        ):
+            found = [mistake for mistake in mistakes if f"mail.toml: {place}" in mistake]
+            self.assertEqual(len(found), 1, (place, mistakes))
+        self.assertEqual(len(mistakes), 17, mistakes)

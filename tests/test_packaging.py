@@ -6,6 +6,7 @@ Nothing is downloaded: the dependencies are copied from where the tests run.
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
@@ -156,6 +157,29 @@ class PackagingTestCase(SynchronousTestCase):
             process.kill()
             process.wait()
             process.stdout.close()
+
+
+class RequirementsTests(SynchronousTestCase):
+    def test_what_is_imported_is_asked_for(self):
+        """What another package happens to bring along may be gone with its next version."""
+        declared = set()
+        for requirement in metadata.requires("mailplat"):
+            if "extra ==" not in requirement:
+                declared.add(re.match(r"[\w.-]+", requirement).group().replace("-", "_").lower())
+        providers = metadata.packages_distributions()
+        imported = set()
+        for path in (ROOT / "mailplat").rglob("*.py"):
+            if "testing" in path.relative_to(ROOT).parts:
+                continue  # has an extra of its own
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Import):
+                    imported |= {alias.name.partition(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and not node.level:
+                    imported.add(node.module.partition(".")[0])
+        for name in sorted(imported - sys.stdlib_module_names - {"mailplat"}):
+            found = {provider.replace("-", "_").lower() for provider in providers[name]}
+            # zope is a name that many share.
+            self.assertTrue(found & declared or name == "zope", f"{name} is imported, and not asked for")
 
 
 class WheelTests(PackagingTestCase):

@@ -4,6 +4,7 @@ The whole house: real sockets on loopback, the standard library's clients in thr
 
 from __future__ import annotations
 
+import contextlib
 import imaplib
 import os
 import poplib
@@ -19,6 +20,7 @@ import tempfile
 from pathlib import Path
 
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
@@ -27,8 +29,10 @@ from mailplat.auth.names import Names
 from mailplat.config import KINDS, load
 from mailplat.datadir import DataDirectory
 from mailplat.errors import CannotListen, ConfigurationError, DataDirectoryError, NotPermitted, StorageFull
-from mailplat.service import MailService
+from mailplat.service import AT_ONCE, MailService
 from mailplat.storage.memory import MemoryStore
+from mailplat.storage.sqlite import SQLiteStore
+from mailplat.tap import _table
 
 MESSAGE = b"From: Alice <alice@example.test>\r\nSubject: hello\r\n\r\nHello, house.\r\n.\r\nA dot.\r\n"
 #: How twistd ends after SIGTERM: by the same signal, once all is put away.
@@ -202,6 +206,45 @@ class HouseTests(ServiceTestCase):
 
         self.assertEqual(await deferToThread(count), [b"1"])
 
+    async def test_accounts_change_while_it_runs(self):
+        """By another process, and at once: what is remembered of a password goes with it."""
+        self.account()
+        service = await self.run_service("smtp", "imap")
+
+        def mailplat(*words, password=""):
+            command = [sys.executable, "-m", "mailplat.cli.main", "account", *words, "--data", self.data]
+            subprocess.run(command, input=password, text=True, check=True, timeout=60, capture_output=True)
+
+        def login(user, password):
+            with imaplib.IMAP4("127.0.0.1", self.port(service, "imap"), timeout=30) as client:
+                try:
+                    return client.login(user, password)[0]
+                except imaplib.IMAP4.error:
+                    return "NO"
+
+        def send(user):
+            with smtplib.SMTP("127.0.0.1", self.port(service, "smtp"), timeout=30) as client:
+                try:
+                    client.sendmail("bob@elsewhere.test", [f"{user}@example.test"], MESSAGE)
+                except smtplib.SMTPRecipientsRefused as error:
+                    return error.recipients[f"{user}@example.test"][0]
+                except smtplib.SMTPDataError as error:
+                    # It went away after this connection asked for it.
+                    return error.smtp_code
+                return 250
+
+        def everything():
+            self.assertEqual([login("alice", "secret"), login("alice", "secret")], ["OK", "OK"])
+            mailplat("password", "alice", "--password-stdin", password="another")
+            self.assertEqual([login("alice", "secret"), login("alice", "another")], ["NO", "OK"])
+            self.assertEqual((login("carol", "new"), send("carol")), ("NO", 550))
+            mailplat("add", "carol", "--password-stdin", password="new")
+            self.assertEqual((login("carol", "new"), send("carol")), ("OK", 250))
+            mailplat("remove", "carol", "--yes")
+            self.assertEqual((login("carol", "new"), send("carol")), ("NO", 550))
+
+        await deferToThread(everything)
+
     async def test_the_message_size_limit_holds_everywhere(self):
         self.account()
         service = await self.run_service("smtp", "imap", **{"message-size-limit": "1000"})
@@ -370,6 +413,33 @@ class StartTests(ServiceTestCase):
         await service.stopService()
         self.assertEqual(service.bound, [])
 
+    async def test_stopped_while_it_makes_accounts(self):
+        self.account()
+        path = DataDirectory(self.data).accounts
+        with open(path, "r+", encoding="utf-8") as file:
+            record = file.readlines()[-1].partition(":")[2]
+            file.writelines(f"user{number}@example.test:{record}" for number in range(2 * AT_ONCE))
+        made, first = [], Deferred()
+        create = SQLiteStore.create_account
+
+        async def noted(store, name):
+            made.append(name)
+            if not first.called:
+                first.callback(None)
+            await create(store, name)
+
+        self.patch(SQLiteStore, "create_account", noted)
+        service = MailService(self.settings("imap"), reactor)
+        service.startService()
+        await first
+        await service.stopService()
+        # What was under way was finished, and nothing else begun.
+        self.assertEqual(len(made), AT_ONCE)
+        self.assertFalse(service.started.called)
+        await self.run_service("imap")
+        self.assertEqual(len(set(made)), len(made))
+        self.assertEqual(len(made), 2 * AT_ONCE + 1)
+
     async def test_two_in_one_process(self):
         self.account()
         one = await self.run_service("imap")
@@ -426,21 +496,74 @@ class TwistdTests(ServiceTestCase):
         self.assertTrue(imap.startswith(b"* BYE "), imap)
         self.assertIn(process.wait(10), ENDED)
 
-    def test_the_first_password_goes_to_a_file_where_there_is_no_terminal(self):
+    def test_the_first_password_goes_to_a_file_where_nobody_reads(self):
+        """The journal (a socket) would keep it, and /dev/null would lose it."""
+        ours, theirs = socket.socketpair()
+        self.addCleanup(ours.close)
+        ours.settimeout(60)
+        journal = ours.makefile("r")
+        self.addCleanup(journal.close)
+        for number, output in enumerate((theirs, subprocess.DEVNULL)):
+            data = os.path.join(self.parent, f"data{number}")
+            log = os.path.join(self.parent, f"log{number}")
+            process = subprocess.Popen(
+                [
+                    *(str(self.TWISTD), "-n", "--pidfile=", f"--logfile={log}", "mailplat"),
+                    *("--data", data, "--imap", f"unix:{data}/imap"),
+                ],
+                stdout=output,
+            )
+            self.addCleanup(process.wait)
+            self.addCleanup(process.kill)
+            path = os.path.join(data, "first-account")
+            if output is theirs:
+                theirs.close()
+                said = ""
+                while path not in said:
+                    said += journal.readline()
+            else:
+                # It makes its socket before; what it says goes nowhere.
+                self.wait_for(path, process)
+                said = ""
+            process.terminate()
+            self.assertIn(process.wait(30), ENDED)
+            self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o600)
+            with open(path) as file, open(log) as logged:
+                name, password = file.read().split()
+                said += logged.read()
+            self.assertEqual(name, "me@localhost")
+            self.assertNotIn(password, said)
+
+    def wait_for(self, path, process):
+        """Until another process has made a file: asking again is all there is."""
+        for _ in range(600):
+            if os.path.exists(path) and os.path.getsize(path):
+                return
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.1)
+                break
+        self.fail(f"{path} was not made")
+
+    def test_the_first_password_is_printed_once(self):
         process = self.twistd("--imap", "tcp:0:interface=127.0.0.1")
         self.addCleanup(process.stdout.close)
         self.addCleanup(process.kill)
-        lines = self.read_until(process, "first account")
-        path = os.path.join(self.parent, "mailplat-data", "first-account")
-        self.assertIn(path, lines[-1])
-        self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o600)
-        with open(path) as file:
-            name, password = file.read().split()
+        shown = "".join(self.read_until(process, "Another password:"))
+        words = shown.split()
+        name, password = words[words.index("once:") + 1 :][:2]
         self.assertEqual(name, "me@localhost")
-        self.assertNotIn(password, "".join(lines))
+        self.assertRegex(password, r"^[a-z2-9-]{19}$")
+        self.assertEqual(shown.count(password), 1)
         process.terminate()
         self.assertNotIn(password, process.stdout.read())
         self.assertIn(process.wait(10), ENDED)
+        self.assertNotIn("first-account", os.listdir(os.path.join(self.parent, "mailplat-data")))
+
+    def test_a_directory_that_is_too_deep_for_a_socket(self):
+        """The default start works all the same (see test_config), and says what is missing."""
+        service = MailService(load(words={"data": os.path.join(self.parent, "d" * 100)}), reactor)
+        table = "\n".join(_table(service))
+        self.assertRegex(table, r"(?m)^lmtp +not started: \S*/lmtp is too long .*\n +give --data ")
 
     def test_the_first_password_is_shown_on_a_terminal(self):
         terminal, other = os.openpty()
@@ -512,6 +635,11 @@ class TwistdTests(ServiceTestCase):
             'mail.toml: [listen]: imapp: unknown key, did you mean "imap"?',
             self.failed("--config", "mail.toml"),
         )
+
+    def test_kinds_of_auth(self):
+        output, _ = self.twistd("--help-auth-types").communicate(timeout=60)
+        for kind in ("accounts", "file", "memory"):
+            self.assertRegex(output, rf"(?m)^{kind} +\S")
 
     def test_help(self):
         process = self.twistd("--help")

@@ -220,6 +220,9 @@ class SelfSigned(Case):
             ("mail.example", {"mail.example", "localhost", "127.0.0.1", "::1"}),
             ("localhost", {"localhost", "127.0.0.1", "::1"}),
             ("192.0.2.1", {"localhost", "192.0.2.1", "127.0.0.1", "::1"}),
+            # Machines without a name call themselves so (RFC 5321 §4.1.3).
+            ("[192.0.2.1]", {"localhost", "192.0.2.1", "127.0.0.1", "::1"}),
+            ("[IPv6:2001:db8::1]", {"localhost", "2001:db8::1", "127.0.0.1", "::1"}),
             ("a" * 60 + ".example", {"a" * 60 + ".example", "localhost", "127.0.0.1", "::1"}),
         ):
             directory = os.path.join(self.directory, hostname)
@@ -251,6 +254,8 @@ class Negotiated(Case):
         seen = shaken.client.get_peer_certificate()
         assert seen is not None
         self.assertEqual(info.end_point, seen.to_cryptography().fingerprint(hashes.SHA256()))
+        # Nothing that pyOpenSSL will take away.
+        self.assertEqual([warning["message"] for warning in self.flushWarnings()], [])
 
     def test_older(self) -> None:
         info = tls_info(Shaken(self.source(make(self.directory, "one")), version=SSL.TLS1_2_VERSION))

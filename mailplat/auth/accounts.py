@@ -185,9 +185,11 @@ class AccountFile:
             their canonical names, in the order of the lines.
 
         Raises:
-            ConfigurationError: one line of text for each that is wrong; passwords are not in it.
+            ConfigurationError: one line of text for each that is wrong, in their order; passwords are
+                not in it.
             StorageFull, DataDirectoryError.
         """
+        known = self._read().records
         wrong: list[str] = []
         found: dict[str, str] = {}
         numbers: dict[str, int] = {}
@@ -202,12 +204,12 @@ class AccountFile:
             except (InvalidName, InvalidPassword) as error:
                 wrong.append(f"line {number}: {error.text if colon else 'not NAME:PASSWORD'}")
                 continue
-            if account in found:
+            if account in known:
+                wrong.append(f"line {number}: {account} exists already")
+            elif account in found:
                 wrong.append(f"line {number}: {account} was on line {numbers[account]} already")
             found[account] = password
             numbers[account] = number
-        known = self._read().records
-        wrong += [f"line {numbers[name]}: {name} exists already" for name in found if name in known]
         if wrong:
             raise ConfigurationError("\n".join(wrong))
         # Hashing releases the interpreter lock, so all cores help.

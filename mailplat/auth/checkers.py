@@ -161,6 +161,9 @@ class NamedChecker:
         password = getattr(credentials, "password", None)
         if not isinstance(password, bytes):
             raise UnauthorizedLogin
+        # RFC 4616 §2, RFC 6856 §2.2; and to an LDAP server an empty password is nobody's, and no wrong one.
+        if not sasl.may_be_used(credentials.username) or not sasl.may_be_used(password):
+            raise UnauthorizedLogin
         name = self._naming.login_name(credentials.username)
         if name is None:
             # Asked all the same, so that the time does not tell.

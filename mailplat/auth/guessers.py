@@ -5,7 +5,8 @@ Failures count against the address they come from, never against the account tha
 guessed at.  After a few, tries from that address take turns, each later than the last by
 a delay that doubles up to a bound; a minute without a try forgives one failure.  An
 account that has logged in from an address before has a turn of its own there, so that a
-guesser behind the same router, or users of the same webmail, don't hold it up.
+guesser behind the same router doesn't hold it up.  On loopback every account has one from
+the start: webmail or a proxy may stand there, with everybody behind it.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ class Guessers:
             LoginUnavailable: too many wait already, here or in all.
         """
         key = (network(host), account[:320])
-        if key not in self._at_home:
+        if key not in self._at_home and not _is_loopback(key[0]):
             key = (key[0], "")
         under_way = self._under_way.get(key, 0)
         if under_way >= self._limits.most_at_once:
@@ -171,9 +172,14 @@ class Guessers:
             self._waiting -= 1
 
 
+def _is_loopback(host: str) -> bool:
+    # As `mailplat.values.Peer.is_loopback`.
+    return host in ("", "::1") or host.startswith("127.")
+
+
 def network(host: str) -> str:
     """Whom an address counts for: itself, or for IPv6 the /64 around it, which one customer has."""
-    if ":" not in host:
+    if ":" not in host or _is_loopback(host):
         return host
     try:
         address = ipaddress.IPv6Address(host.partition("%")[0])

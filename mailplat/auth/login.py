@@ -26,6 +26,7 @@ from zope.interface import Interface, implementer
 
 from mailplat import sasl
 from mailplat.errors import (
+    AccountUnusable,
     LoginCancelled,
     LoginFailed,
     LoginUnavailable,
@@ -101,7 +102,8 @@ async def with_password(
     The caller has asked `password_allowed`.
 
     Raises:
-        LoginFailed, LoginUnavailable; another TemporaryError of the realm, such as InUse.
+        LoginFailed, LoginUnavailable; another TemporaryError of the realm, such as InUse;
+        AccountUnusable for another PermanentError of it.
     """
     username = sasl.prepared_name(username)
     return await _login(portal, UsernamePassword(username, password), username, peer, interface)
@@ -238,8 +240,8 @@ def _word(error: Exception, peer: Peer) -> Exception:
     if isinstance(error, (CredLoginFailed, Unauthorized)):
         return LoginFailed()
     if isinstance(error, PermanentError):
-        # Such as NoSuchAccount: the password was right and there is no mailbox to open.
-        return LoginFailed(error.text, error.reason)
+        # Such as NoSuchAccount of the realm.
+        return AccountUnusable(error.text, error.reason)
     log.failure(
         "Login on {service} for {host} could not be checked", service=peer.service, host=peer.host
     )

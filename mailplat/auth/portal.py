@@ -103,6 +103,13 @@ class MailPortal(Portal):
         try:
             identity = await chain.requestAvatarId(credentials)
             right = True
+            log.info(
+                "Login on {service} for {account!r} from {host}",
+                service=peer.service,
+                account=account[:80],
+                host=peer.host,
+                connection=peer.connection,
+            )
         except REFUSALS:
             right = False
             log.info(

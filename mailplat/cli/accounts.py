@@ -14,6 +14,7 @@ import os
 import sys
 from typing import Any
 
+from mailplat.cli import forwards
 from mailplat.cli.directory import Directory
 from mailplat.cli.directory import add_words as add_directory_words
 from mailplat.errors import AccountExists, ConfigurationError, InvalidPassword, MailError, NoSuchAccount
@@ -45,7 +46,7 @@ def add_words(commands: Any) -> None:
 
 def _action(actions: Any, name: str, run: Any, about: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = actions.add_parser(
-        name, help=about, description=about.capitalize() + "."
+        name, help=about, description=about.capitalize() + ".", allow_abbrev=False
     )
     parser.set_defaults(run=run)
     add_directory_words(parser)
@@ -96,11 +97,13 @@ def _remove(words: argparse.Namespace) -> int:
     accounts = directory.accounts
     name = accounts.naming.login_name(words.name) or words.name
     known = name in accounts.names()
-    if not words.keep_mail and not words.yes:
+    # Who types is asked, once; a script means what it says.
+    if not words.keep_mail and not words.yes and sys.stdin.isatty():
         _confirm(name)
     if known:
         # First: nobody may log in while the mail goes away, and have it made anew.
         accounts.remove(name)
+        forwards.forget(directory.settings.data, name)
     if not words.keep_mail:
         known = directory.with_store(lambda store: _remove_mail(store, name)) or known
     if not known:
@@ -116,8 +119,6 @@ async def _remove_mail(store: Any, name: str) -> bool:
 
 
 def _confirm(name: str) -> None:
-    if not sys.stdin.isatty():
-        raise ConfigurationError(f"this removes all mail of {name}: say --yes, or --keep-mail")
     answer = input(f"Remove {name} with all its mail?  Type yes: ")
     if answer.strip() != "yes":
         raise ConfigurationError("nothing was removed")

@@ -29,7 +29,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from mailplat.errors import Expired, HostUnreachable, MailError, NoSuchMessage, PermanentError, TemporaryError
+from mailplat.errors import Expired, HostUnreachable, MailError, NoSuchMessage, TemporaryError
 from mailplat.interfaces import IDeliveryAgent, IQueueStore, ISpooledMessage, NewItem
 from mailplat.values import (
     NO_REQUESTS,
@@ -104,7 +104,7 @@ class QueueLimits:
 
 
 class Reporter(Protocol):
-    """Tells senders; see `mailplat.delivery.reports`."""
+    """Tells senders, if they want to hear: `mailplat.delivery.reports`."""
 
     def report(
         self,
@@ -114,10 +114,11 @@ class Reporter(Protocol):
         prefix: bytes,
     ) -> Awaitable[NewItem | None]:
         """
-        A report to the sender of `item`, or None if it wants none.
+        A report to the sender of `item`, or None if it wants none; the caller closes its body.
 
         Args:
-            about: recipients that are done with, or delayed if the error is temporary.
+            about: recipients that are done with, for better or worse, or delayed if the error is
+                temporary.
         """
 
 
@@ -396,10 +397,15 @@ class Queue:
             results, _ = self._judged(item, [_failed(recipient, error) for recipient in item.recipients])
             await self._settle(results, None)
             return
+        report = None
         try:
-            outcomes = await self._outcomes(line, item, message, prefix)
-            results, told = self._judged(item, outcomes)
-            report = await self._reporter.report(item, told, message, prefix) if told else None
+            results, ended = self._judged(item, await self._outcomes(line, item, message, prefix))
+            if ended:
+                report = await self._reporter.report(item, ended, message, prefix)
+        except MailError as error:
+            # Nobody can be told now: what failed is tried, and told, once more.
+            self.log.error("Queue item {item} cannot be reported: {error}", item=item.id, error=error)
+            results = [self._unreported(result, ended) for result in results]
         finally:
             message.close()
         await self._settle(results, report)
@@ -453,30 +459,34 @@ class Queue:
     def _judged(
         self, item: QueueItem, outcomes: Sequence[Outcome]
     ) -> tuple[list[Settled], list[tuple[QueuedRecipient, Outcome]]]:
-        """What is to be written down, and what the sender is to be told."""
+        """What is to be written down, and what became of the recipients that are done with."""
         now = int(self._reactor.seconds())
         end = self.schedule.end(item.envelope, item.arrived)
         results: list[Settled] = []
-        told: list[tuple[QueuedRecipient, Outcome]] = []
+        ended: list[tuple[QueuedRecipient, Outcome]] = []
         for recipient, outcome in zip(item.recipients, outcomes, strict=True):
-            attempted = replace(
-                recipient,
-                attempts=recipient.attempts + 1,
-                host=outcome.host,
-                reply=outcome.reply or (outcome.error.text if outcome.error else ""),
-            )
+            reply = outcome.reply or (outcome.error.text if outcome.error else "")
+            attempts = recipient.attempts + 1
+            tried = replace(recipient, attempts=attempts, host=outcome.host, reply=reply)
             if isinstance(outcome.error, TemporaryError) and now < end:
-                wait = self.schedule.interval(attempted.attempts, self._chance())
-                attempted = replace(attempted, due=min(now + wait, end))
-                results.append(Settled(item.id, recipient.number, attempted))
+                wait = self.schedule.interval(attempts, self._chance())
+                left = replace(tried, due=min(now + wait, end))
+                results.append(Settled(item.id, recipient.number, left))
             else:
                 if isinstance(outcome.error, TemporaryError):
                     outcome = replace(outcome, error=Expired(reason=outcome.error.text))
                 results.append(Settled(item.id, recipient.number, None))
-                if _is_told(attempted, outcome):
-                    told.append((attempted, outcome))
-            self._note(item, attempted, outcome)
-        return results, told
+                ended.append((tried, outcome))
+            self._note(item, tried, outcome)
+        return results, ended
+
+    def _unreported(self, result: Settled, ended: Sequence[tuple[QueuedRecipient, Outcome]]) -> Settled:
+        """The result of a failure that its sender could not be told of: another attempt."""
+        for recipient, outcome in ended:
+            if recipient.number == result.number and outcome.error is not None:
+                due = int(self._reactor.seconds()) + self.schedule.interval(1, self._chance())
+                return replace(result, recipient=replace(recipient, due=due))
+        return result
 
     def _note(self, item: QueueItem, recipient: QueuedRecipient, outcome: Outcome) -> None:
         what = "delivered"
@@ -491,7 +501,6 @@ class Queue:
             place=recipient.target.place,
             host=outcome.host,
             reply=recipient.reply or "done",
-            attempts=recipient.attempts,
         )
 
     async def _settle(self, results: Sequence[Settled], report: NewItem | None) -> None:
@@ -515,39 +524,37 @@ class Queue:
     async def _tell_overdue(self, now: int) -> None:
         while self._begun:
             items = await self.store.take_overdue(now, self._limits.line)
-            for item in items:
-                await self._tell(item, now)
-            if len(items) < self._limits.line:
+            told = [await self._tell(item, now) for item in items]
+            if len(items) < self._limits.line or not all(told):
                 return
 
-    async def _tell(self, item: QueueItem, now: int) -> None:
+    async def _tell(self, item: QueueItem, now: int) -> bool:
+        """False if that cannot be done now."""
         end = self.schedule.end(item.envelope, item.arrived)
+        over = now >= end
         results: list[Settled] = []
-        told: list[tuple[QueuedRecipient, Outcome]] = []
-        for recipient in item.recipients:
-            error: MailError = TemporaryError(recipient.reply)
-            left: QueuedRecipient | None = None
-            if now >= end:
-                error = Expired(reason=recipient.reply)
-            else:
-                left = replace(recipient, notice=end, delayed=True)
-            outcome = Outcome(recipient.target.address, error, recipient.host, recipient.reply)
-            results.append(Settled(item.id, recipient.number, left))
-            if _is_told(recipient, outcome):
-                told.append((recipient, outcome))
-            if left is None:
-                self._note(item, recipient, outcome)
-        report = None
-        if told:
+        about: list[tuple[QueuedRecipient, Outcome]] = []
+        for one in item.recipients:
+            error: MailError = Expired(reason=one.reply) if over else TemporaryError(one.reply)
+            outcome = Outcome(one.target.address, error, one.host, one.reply)
+            about.append((one, outcome))
+            left = None if over else replace(one, notice=end, delayed=True)
+            results.append(Settled(item.id, one.number, left))
+            if over:
+                self._note(item, one, outcome)
+        try:
+            message, prefix = await self.store.message(item.id)
             try:
-                message, prefix = await self.store.message(item.id)
-            except NoSuchMessage:
-                return
-            try:
-                report = await self._reporter.report(item, told, message, prefix)
+                report = await self._reporter.report(item, about, message, prefix)
             finally:
                 message.close()
+        except MailError as error:
+            # The next look finds it again.
+            self.log.error("Queue item {item} cannot be reported: {error}", item=item.id, error=error)
+            self.store.give_back(item.id, [one.number for one in item.recipients])
+            return False
         await self._settle(results, report)
+        return True
 
     # Time
 
@@ -578,13 +585,3 @@ class Queue:
 
 def _failed(recipient: QueuedRecipient, error: MailError) -> Outcome:
     return Outcome(recipient.target.address, error)
-
-
-def _is_told(recipient: QueuedRecipient, outcome: Outcome) -> bool:
-    """Whether the sender wants to hear of this outcome (RFC 3461 §4.1)."""
-    notify = recipient.request.notify
-    if outcome.error is None:
-        return notify is not None and "SUCCESS" in notify and not outcome.passed_on
-    if isinstance(outcome.error, PermanentError):
-        return notify is None or "FAILURE" in notify
-    return (notify is None or "DELAY" in notify) and not recipient.delayed

@@ -55,6 +55,7 @@ class Router:
         files: more aliases; those of `aliases` and of earlier files come first.
         hops: chooses the next hop for an address elsewhere and its sender; by default the
             address's domain.
+        agents: names that aliases use -> (agent, place), where they are not both the name.
         postmaster: the account for postmaster's mail, canonical; None for the first.
 
     Raises:
@@ -71,12 +72,14 @@ class Router:
         *,
         files: Sequence[AliasFile] = (),
         hops: Callable[[Address | None, Address], str] | None = None,
+        agents: Mapping[str, tuple[str, str]] | None = None,
     ) -> None:
         self._names = names
         self._store = store
         self._aliases = Aliases(names, aliases or {})
         self._files = files
         self._hop = hops or (lambda sender, address: address.domain)
+        self._agents = agents or {}
         self._postmaster = postmaster
         self._first: str | None = None
         self._limits = limits or RoutingLimits()
@@ -118,7 +121,8 @@ class Router:
                     raise TemporaryError(reason=f"aliases make {recipient} more than {self._limits.targets}")
                 for target in reversed(place):
                     if isinstance(target, AgentNamed):
-                        found[target.name, name] = Target(target.name, target.name, asked)
+                        agent, place = self._agents.get(target.name, (target.name, target.name))
+                        found[target.name, name] = Target(agent, place, asked)
                     else:
                         waiting.append(target if target.domain else Address(target.local, address.domain))
             elif not again:

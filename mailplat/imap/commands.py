@@ -407,6 +407,7 @@ class FetchPlan:
         items: in the client's order, each once.
         kinds: their kinds.
         columns_only: all can be answered from columns.
+        outlines: some need to know where a message's parts are.
         sections: those of kind SECTION.
         sets_seen: one of them sets \\Seen.
     """
@@ -414,6 +415,7 @@ class FetchPlan:
     items: tuple[FetchItem, ...]
     kinds: frozenset[Item]
     columns_only: bool
+    outlines: bool
     sections: tuple[FetchItem, ...]
     sets_seen: bool
 
@@ -425,6 +427,7 @@ class FetchPlan:
             items=items,
             kinds=kinds,
             columns_only=kinds <= COLUMN_ITEMS,
+            outlines=bool(kinds & OUTLINE_ITEMS) or any(item.path or item.what for item in sections),
             sections=sections,
             sets_seen=not all(item.peek for item in sections),
         )

@@ -24,7 +24,7 @@ from enum import Enum
 
 from mailplat.imap.commands import Append, Authenticate, Command, Idle
 from mailplat.imap.framing import Announced, Chunk, Complete, Endless, Framer, Wrong
-from mailplat.imap.grammar import Cursor, Malformed, leading_tag
+from mailplat.imap.grammar import Cursor, Malformed, NoName, leading_tag
 from mailplat.imap.limits import Limits as Limits
 from mailplat.imap.parsing import (
     CHARSETS,
@@ -237,7 +237,7 @@ class IMAPEngine:
         event = self._command() if mode is _Mode.COMMAND else self._answer(mode)
         if isinstance(event, Command):
             self._bad = 0
-        elif isinstance(event, Bad | No):
+        elif isinstance(event, Bad):
             self._bad += 1
         return event
 
@@ -270,7 +270,7 @@ class IMAPEngine:
         except UnknownCharset as error:
             return No(tag, b"BADCHARSET (%b)" % " ".join(CHARSETS).encode("ascii"), str(error))
         except Malformed as error:
-            return Bad(leading_tag(text), str(error))
+            return _refusal(leading_tag(text), error)
         if isinstance(command, Idle):
             self._mode, self._tag = _Mode.IDLE, tag
         elif isinstance(command, Authenticate):
@@ -308,7 +308,7 @@ class IMAPEngine:
         except Malformed as error:
             # RFC 3501 §7.5: instead of "+" comes the tagged response.
             framer.refuse()
-            return Bad(leading_tag(piece.text), str(error))
+            return _refusal(leading_tag(piece.text), error)
         framer.take()
         return Continue() if piece.synchronizing else None
 
@@ -348,6 +348,10 @@ class IMAPEngine:
             case Endless():
                 return Fatal("Literal too large")
         return Bad(self._tag, _EXPECTED[mode])
+
+
+def _refusal(tag: bytes, error: Malformed) -> Bad | No:
+    return No(tag, b"CANNOT", str(error)) if isinstance(error, NoName) else Bad(tag, str(error))
 
 
 _EXPECTED = {

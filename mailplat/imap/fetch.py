@@ -6,19 +6,22 @@ outlines are asked for some hundred messages at a time, and messages are read as
 as fit in a piece, or in ranges.  What is held for one connection is bounded by a piece, whatever
 was asked for.
 
-`\\Seen` is set for a piece of messages before any of it is read, in one call.
+`\\Seen` is set for a piece of messages before any of it is read, in one call.  Where that fails the
+answer is given all the same (`Fetching.unseen`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import compress
 
-from mailplat.errors import NoSuchMessage
+from mailplat.errors import MailError, NoSuchMessage
 from mailplat.imap.commands import COLUMN_ITEMS, OUTLINE_ITEMS, FetchItem, FetchPlan, Item
 from mailplat.imap.reading import OUTLINES, PIECE, Outlines, Source, sources
+from mailplat.imap.refusal import GiveUp
 from mailplat.imap.responses import RowRenderer, kinds_of
+from mailplat.imap.subset import FieldFilter
 from mailplat.imap.view import Rows, Selected
 from mailplat.message import sections
 from mailplat.message.outline import (
@@ -31,13 +34,10 @@ from mailplat.message.outline import (
 )
 from mailplat.uids import NOTHING, UIDSet
 from mailplat.values import SEEN, Columns, FlagChange, Outlined
-from mailplat.wire import Wire
+from mailplat.wire import Wire, WireError
 
 #: Rows rendered at a time.
 ROWS = 1000
-
-#: The most of a header that is looked through for HEADER.FIELDS, in octets.
-HEADER = 1024 * 1024
 
 _SET_SEEN = FlagChange(add=frozenset({"\\Seen"}))
 
@@ -48,10 +48,10 @@ _RENDERED = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Fetching:
     """
-    What stays the same during one FETCH.
+    One FETCH.
 
     Attributes:
         selected: whose messages.
@@ -60,6 +60,7 @@ class Fetching:
         outlines: those that the store does not keep.
         wire: where the answer goes.
         extra: items besides the plan's whenever FLAGS are told unasked: UID or MODSEQ.
+        unseen: why \\Seen could not be set; after that it is not tried again.
     """
 
     selected: Selected
@@ -68,6 +69,7 @@ class Fetching:
     outlines: Outlines
     wire: Wire
     extra: tuple[Item, ...] = ()
+    unseen: MailError | None = None
 
     async def run(self, uids: UIDSet, changed_since: int | None) -> bool:
         """
@@ -78,6 +80,9 @@ class Fetching:
 
         Returns:
             False if some of them were gone (RFC 5530 EXPUNGEISSUED).
+
+        Raises:
+            GiveUp: the rest of an answer that was begun cannot be read.
         """
         complete = not self.selected.lagging(uids)
         if self.plan.columns_only:
@@ -106,13 +111,13 @@ class Fetching:
         plan, selected = self.plan, self.selected
         mailbox = selected.view.mailbox
         newly_seen = NOTHING
-        if plan.sets_seen and not selected.read_only:
+        if plan.sets_seen and not selected.read_only and self.unseen is None:
             rows, newly_seen = await self._see(rows)
         columns = rows.columns
         if not columns.uids:
             return True
         outlined: dict[int, Outlined] = {}
-        if plan.kinds & OUTLINE_ITEMS or any(item.path or item.what for item in plan.sections):
+        if plan.outlines:
             found: Sequence[Outlined] = await mailbox.outlines(UIDSet.of(columns.uids))
             outlined = {one.uid: one for one in found}
         wanted = [item for item in plan.items if item.kind in COLUMN_ITEMS]
@@ -161,8 +166,12 @@ class Fetching:
         if not unseen:
             return rows, NOTHING
         mailbox = self.selected.view.mailbox
-        result = await mailbox.set_flags(unseen, _SET_SEEN, None)
-        await self.selected.view.refresh()
+        try:
+            result = await mailbox.set_flags(unseen, _SET_SEEN, None)
+            await self.selected.view.refresh()
+        except MailError as error:
+            self.unseen = error
+            return rows, NOTHING
         # This session hears of it in this very answer.
         self.selected.told(result.changed)
         again = list(self.selected.pieces(UIDSet.of(columns.uids), len(columns) or 1))
@@ -183,24 +192,28 @@ class Fetching:
                 )
             except NoSuchMessage:
                 return False
-        elif plan.kinds & OUTLINE_ITEMS or any(item.path or item.what for item in plan.sections):
+        elif plan.outlines:
             return False
         words = list(row)
         if record is not None:
             for item in plan.items:
                 if item.kind in OUTLINE_ITEMS:
                     words.append(item.label + b" " + _RENDERED[item.kind](record))
-        head = b"* %d FETCH (" % number + b" ".join(words)
-        wire = self.wire
-        wire.write(head)
+        self.wire.write(b"* %d FETCH (" % number + b" ".join(words))
         apart = b" " if words else b""
         for item in plan.sections:
             assert source is not None
-            wire.write(apart + item.label + b" ")
+            self.wire.write(apart + item.label + b" ")
             apart = b" "
-            await self._section(item, source, outlined, record)
-        wire.write(b")\r\n")
-        await wire.drained()
+            try:
+                await self._section(item, source, outlined, record)
+            except WireError:
+                raise
+            except Exception as error:
+                # Whatever is said now would be read as a part of this answer.
+                raise GiveUp from error
+        self.wire.write(b")\r\n")
+        await self.wire.drained()
         return True
 
     async def _section(
@@ -212,13 +225,7 @@ class Fetching:
             self.wire.write(b"NIL")
             return
         if item.what in ("HEADER.FIELDS", "HEADER.FIELDS.NOT"):
-            start, length = ranges[0]
-            header = await source.read(start, min(length, HEADER))
-            chosen = _without_nul(sections.select_fields(header, item.fields, item.negate))
-            if item.partial is not None:
-                begin, most = item.partial
-                chosen = chosen[begin : begin + most]
-            self.wire.write(b"{%d}\r\n%b" % (len(chosen), chosen))
+            await self._fields(item, source, *ranges[0])
             return
         if item.partial is not None:
             ranges = _part_of(ranges, *item.partial)
@@ -226,13 +233,53 @@ class Fetching:
         for start, length in ranges:
             end = start + length
             while start < end:
-                piece = await source.read(start, min(PIECE, end - start))
-                if not piece:
-                    # A literal that was announced must be as long as it said.
-                    raise NoSuchMessage(reason="The message is shorter than its mailbox says")
+                piece = await _piece(source, start, end)
                 self.wire.write(_without_nul(piece))
                 start += len(piece)
                 await self.wire.drained()
+
+    async def _fields(self, item: FetchItem, source: Source, start: int, length: int) -> None:
+        """The chosen fields of the header at `start`."""
+        begin, most = item.partial or (0, length + 4)
+        if length <= PIECE:
+            header = await source.read(start, length)
+            chosen = _without_nul(sections.select_fields(header, item.fields, item.negate))
+            literal = chosen[begin : begin + most]
+            self.wire.write(b"{%d}\r\n%b" % (len(literal), literal))
+            return
+        # Looked through twice rather than held: the length of a literal comes first.
+        size = 0
+        async for piece in _chosen(item, source, start, length):
+            size += len(piece)
+            await self.wire.pause()
+        size = max(0, min(size - begin, most))
+        self.wire.write(b"{%d}\r\n" % size)
+        async for piece in _chosen(item, source, start, length):
+            part = piece[begin : begin + size]
+            begin = max(0, begin - len(piece))
+            size -= len(part)
+            self.wire.write(_without_nul(part))
+            await self.wire.drained()
+            await self.wire.pause()
+
+
+async def _piece(source: Source, start: int, end: int) -> bytes:
+    """The next octets of a range; never none, as a literal must be as long as was announced."""
+    piece = await source.read(start, min(PIECE, end - start))
+    if not piece:
+        raise NoSuchMessage(reason="The message is shorter than its mailbox says")
+    return piece
+
+
+async def _chosen(item: FetchItem, source: Source, start: int, length: int) -> AsyncIterator[bytes]:
+    """What HEADER.FIELDS chooses of a large header."""
+    fields = FieldFilter(item.fields, item.negate)
+    end = start + length
+    while start < end:
+        piece = await _piece(source, start, end)
+        start += len(piece)
+        yield fields.feed(piece)
+    yield fields.finish()
 
 
 def _ranges(
@@ -279,5 +326,3 @@ def newer(rows: Rows, modseq: int) -> Rows:
         return rows
     columns = Columns.of(compress(rows.columns.rows(), mask))
     return Rows(list(compress(rows.numbers, mask)), columns)
-
-

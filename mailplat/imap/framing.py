@@ -277,7 +277,7 @@ class Framer:
             return wrong
 
         if size is not None:
-            text = self._text + line[: line.rindex(b"{")] if size < _HUGE else self._text
+            text = self._text + line.rpartition(b"{")[0]
             self._announced = Announced(text, tuple(self._literals), size, synchronizing)
             return self._announced
         complete = Complete(self._text + line[:-2], tuple(self._literals))

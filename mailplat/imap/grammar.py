@@ -35,6 +35,10 @@ class Malformed(ValueError):
     """What the client sent is not IMAP; the text may be shown to it."""
 
 
+class NoName(Malformed):
+    """A string, but no name that a mailbox could have (RFC 3501 §5.1): a NO, not a BAD."""
+
+
 @dataclass(frozen=True, slots=True)
 class SequenceSet:
     """
@@ -82,18 +86,18 @@ _TAG_RE = re.compile(rb"[!#$&'\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~,]++")
 _WORD_RE = re.compile(rb"[A-Za-z][A-Za-z0-9.]*+")
 
 # QUOTED-CHAR is 7-bit, without CR and LF; only the quote and the backslash may be escaped.
-_QUOTED_RE = re.compile(rb'"((?:[^"\\\x00\r\n\x80-\xff]++|\\["\\])*+)"')
+_QUOTED_RE = re.compile(rb'"((?>(?:[^"\\\x00\r\n\x80-\xff]++|\\["\\])*))"')
 _ESCAPE_RE = re.compile(rb"\\(.)", re.DOTALL)
 
 _NUMBER_RE = re.compile(rb"[0-9]++")
-_SET_ITEM = rb"(?:\*|[1-9][0-9]{0,9}+)(?::(?:\*|[1-9][0-9]{0,9}+))?+"
-_SET_RE = re.compile(rb"%b(?:,%b)*+" % (_SET_ITEM, _SET_ITEM))
+_SET_ITEM = rb"(?:\*|[1-9][0-9]{0,9}+)(?>(?::(?:\*|[1-9][0-9]{0,9}+))?)"
+_SET_RE = re.compile(rb"%b(?>(?:,%b)*)" % (_SET_ITEM, _SET_ITEM))
 _LONG_NUMBER_RE = re.compile(rb"[0-9]{10}")
 
 _FLAG = rb"\\?+%b" % _ATOM
-_FLAGS = rb"%b(?: %b)*+" % (_FLAG, _FLAG)
+_FLAGS = rb"%b(?>(?: %b)*)" % (_FLAG, _FLAG)
 _FLAGS_RE = re.compile(_FLAGS)
-_FLAG_LIST_RE = re.compile(rb"\((?:%b)?+\)" % _FLAGS)
+_FLAG_LIST_RE = re.compile(rb"\((?>(?:%b)?)\)" % _FLAGS)
 
 _DATE_RE = re.compile(rb'("?)([0-9]{1,2})-([A-Za-z]{3})-([0-9]{4})\1')
 _DATE_TIME_RE = re.compile(
@@ -265,13 +269,17 @@ class Cursor:
         """A mailbox name, decoded; INBOX in capitals."""
         return decode_mailbox(self.astring("Mailbox name"))
 
+    def mailbox_reference(self) -> str:
+        """A mailbox name, or a part of one that need not make sense by itself."""
+        return _decode_part(self.astring("Mailbox name"))
+
     def mailbox_pattern(self) -> str:
-        """As `mailbox`, where `*` and `%` may stand unquoted (RFC 3501 §9 list-mailbox)."""
+        """As `mailbox_reference`, where `*` and `%` may stand unquoted (RFC 3501 §9 list-mailbox)."""
         found = _PATTERN_RE.match(self.text, self.at)
         if found is None:
-            return decode_mailbox(self.string("Mailbox pattern"))
+            return _decode_part(self.string("Mailbox pattern"))
         self.at = found.end()
-        return decode_mailbox(found[0])
+        return _decode_part(found[0])
 
 
 _LEADING_TAG_RE = re.compile(rb"(%b)(?=[ \r\n]|\Z)" % _TAG_RE.pattern)
@@ -313,10 +321,10 @@ def decode_mailbox(raw: bytes) -> str:
     the names below it.
 
     Raises:
-        Malformed: 8-bit or control characters, in clear or encoded, or wrong UTF-7.
+        NoName: 8-bit or control characters, in clear or encoded, or wrong UTF-7.
     """
     if not raw.isascii() or b"\x7f" in raw or (raw and min(raw) < 0x20):
-        raise Malformed("Mailbox name is not printable ASCII")
+        raise NoName("Mailbox name is not printable ASCII")
     if b"&" in raw:
         name = _decode_shifts(raw)
     else:
@@ -326,8 +334,16 @@ def decode_mailbox(raw: bytes) -> str:
     return name
 
 
+def _decode_part(raw: bytes) -> str:
+    """As `decode_mailbox`; wrong UTF-7 stays as it is, and no name matches it."""
+    try:
+        return decode_mailbox(raw)
+    except NoName:
+        return raw.decode("ascii", "replace")
+
+
 def _decode_shifts(raw: bytes) -> str:
-    wrong = Malformed("Mailbox name is not valid modified UTF-7")
+    wrong = NoName("Mailbox name is not valid modified UTF-7")
     # Text outside of shifts, and base64, by turns.
     pieces = _SHIFTED_RE.split(raw)
     decoded: list[str] = []
@@ -347,7 +363,7 @@ def _decode_shifts(raw: bytes) -> str:
     if encode_mailbox(name) != raw:
         raise wrong
     if _CONTROL_RE.search(name):
-        raise Malformed("Mailbox name contains control characters")
+        raise NoName("Mailbox name contains control characters")
     return name
 
 

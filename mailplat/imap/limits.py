@@ -17,7 +17,7 @@ class Limits:
 
     Attributes:
         line: text of one command, its literals left out.
-        line_before_login: the same before login.
+        line_before_login: the same before login; ID with all it may have (RFC 2971 §3.3) is 33,000.
         literals: literals of one command together, APPEND's message left out.
         literals_before_login: the same before login.
         literal_count: literals of one command.
@@ -37,13 +37,14 @@ class Limits:
         login_timeout: silence before login.
         before_login: the same, all of it together.
         idle_timeout: silence after login, and in IDLE (RFC 3501 §5.4: 30 minutes at least).
-        literal_timeout: silence while a literal is awaited.
+        idle_interval: so often a mailbox is looked at in IDLE even if it gave no hint.
+        literal_timeout: silence while a literal is awaited that the client was told to send.
         append_rate: so many octets of APPEND's message make up for a second of silence in it; all
             silence that is not made up for may last `literal_timeout` together.
     """
 
     line: int = 64 * KIB
-    line_before_login: int = 4 * KIB
+    line_before_login: int = 36 * KIB
     literals: int = 64 * KIB
     literals_before_login: int = 8 * KIB
     literal_count: int = 250
@@ -62,5 +63,6 @@ class Limits:
     login_timeout: float = 180.0
     before_login: float = 300.0
     idle_timeout: float = 1800.0
+    idle_interval: float = 60.0
     literal_timeout: float = 300.0
     append_rate: float = 100.0

@@ -12,14 +12,17 @@ from typing import Any
 
 from mailplat.errors import NoSuchMailbox
 from mailplat.imap import commands, responses
-from mailplat.imap.engine import Bad, IMAPEngine, MessageChunk, MessageEnd, State
+from mailplat.imap.engine import Bad, Fatal, IMAPEngine, MessageChunk, MessageEnd, State
 from mailplat.imap.limits import Limits
-from mailplat.imap.refusal import Refused
+from mailplat.imap.refusal import GiveUp, Refused
 from mailplat.imap.view import Selected, Views
 from mailplat.interfaces import ISpool, NewMessage
 from mailplat.message.compose import InternalDates
 from mailplat.values import SEPARATOR, MailboxInfo
 from mailplat.wire import Wire
+
+#: Names looked at in one step of LIST.
+NAMES = 500
 
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 
@@ -68,7 +71,7 @@ class MailboxCommands:
             self._views.release(view)
             raise
         self._selected = selected
-        self._renderer = responses.RowRenderer(mailbox.keywords, self._dates)
+        self._renderer = responses.RowRenderer(mailbox, self._dates)
         try:
             status = await mailbox.status()
             await selected.catch_up()
@@ -116,32 +119,26 @@ class MailboxCommands:
             # RFC 3501 §6.3.8: an empty pattern asks for the separator.
             self._wire.write(b'* %b (\\Noselect) "/" ""\r\n' % kind)
             return "Completed", b""
-        pattern = command.reference + command.pattern
+        pattern = Pattern(command.reference + command.pattern)
         infos: Sequence[MailboxInfo] = await self._account.mailboxes()
         parents = {parent for info in infos if info.exists for parent in _above(info.name)}
-        if lsub:
-            self._lsub(pattern, infos, parents)
-        else:
-            for info in infos:
-                if info.exists and matches(pattern, info.name):
+        for start in range(0, len(infos), NAMES):
+            for info in infos[start : start + NAMES]:
+                listed = info.subscribed if lsub else info.exists
+                if listed and pattern.matches(info.name):
                     self._wire.write(responses.listed(kind, info, info.name in parents))
+            await self._wire.drained()
+            await self._wire.pause()
+        if lsub and "%" in pattern.text:
+            await self._list_above(pattern, [info.name for info in infos if info.subscribed])
         return "Completed", b""
 
-    def _lsub(self, pattern: str, infos: Sequence[MailboxInfo], parents: set[str]) -> None:
-        told = set()
-        subscribed = [info for info in infos if info.subscribed]
-        for info in subscribed:
-            if matches(pattern, info.name):
-                told.add(info.name)
-                self._wire.write(responses.listed(b"LSUB", info, info.name in parents))
-        if "%" in pattern:
-            # RFC 3501 §6.3.9: "%" shows a name above a subscribed one that it does not reach.
-            for info in subscribed:
-                for parent in _above(info.name):
-                    if parent not in told and matches(pattern, parent):
-                        told.add(parent)
-                        above = MailboxInfo(parent, selectable=False)
-                        self._wire.write(responses.listed(b"LSUB", above, True))
+    async def _list_above(self, pattern: Pattern, subscribed: Sequence[str]) -> None:
+        """RFC 3501 §6.3.9: "%" shows a name above a subscribed one that it does not reach."""
+        above = {parent for name in subscribed for parent in _above(name)}.difference(subscribed)
+        for name in sorted(filter(pattern.matches, above)):
+            self._wire.write(responses.listed(b"LSUB", MailboxInfo(name, selectable=False), True))
+        await self._wire.drained()
 
     async def _namespace(self, command: commands.Namespace) -> tuple[str, bytes]:
         self._wire.write(b'* NAMESPACE (("" "/")) NIL NIL\r\n')
@@ -227,6 +224,8 @@ class MailboxCommands:
                 return
             elif isinstance(event, Bad):
                 raise Refused(event.text)
+            elif isinstance(event, Fatal):
+                raise GiveUp(event.text)
             else:
                 raise Refused("End of message expected")
 
@@ -244,33 +243,41 @@ def _above(name: str) -> list[str]:
     return [SEPARATOR.join(parts[:end]) for end in range(1, len(parts))]
 
 
-def matches(pattern: str, name: str) -> bool:
-    """
-    Whether `name` matches a pattern of LIST: `*` is anything, `%` anything within a level.
+_WILDCARDS = re.compile(r"[*%]+")
 
-    Takes time in proportion to the two lengths multiplied at most, whatever the pattern.
+
+class Pattern:
     """
-    if name == "INBOX":
+    A pattern of LIST and LSUB: `*` is anything, `%` anything within a level (RFC 3501 §6.3.8).
+
+    Args:
+        text: reference and pattern, joined.
+    """
+
+    def __init__(self, text: str) -> None:
+        # Several wildcards together are worth the strongest of them.
+        self.text = _WILDCARDS.sub(lambda run: "*" if "*" in run[0] else "%", text)
         # RFC 3501 §5.1: INBOX in any case.
-        pattern = re.sub("(?i)inbox", "INBOX", pattern)
-    # Where in `name` the pattern read so far may end.
-    places = {0}
-    for character in re.sub(r"[*%]*\*[*%]*|%+", lambda run: "*" if "*" in run[0] else "%", pattern):
-        if not places:
-            return False
-        if character == "*":
-            places = set(range(min(places), len(name) + 1))
-        elif character == "%":
-            reached: set[int] = set()
-            for place in sorted(places):
-                while place not in reached:
-                    reached.add(place)
-                    if place == len(name) or name[place] == SEPARATOR:
-                        break
-                    place += 1
-            places = reached
-        else:
-            places = {place + 1 for place in places if name[place : place + 1] == character}
-    return len(name) in places
+        self._for_inbox = re.sub("(?i)inbox", "INBOX", self.text)
 
-
+    def matches(self, name: str) -> bool:
+        """Takes time in proportion to the square of the name's length at most, whatever the pattern."""
+        # Where in `name` the pattern read so far may end.
+        places = {0}
+        for character in self._for_inbox if name == "INBOX" else self.text:
+            if not places:
+                return False
+            if character == "*":
+                places = set(range(min(places), len(name) + 1))
+            elif character == "%":
+                reached: set[int] = set()
+                for place in sorted(places):
+                    while place not in reached:
+                        reached.add(place)
+                        if place == len(name) or name[place] == SEPARATOR:
+                            break
+                        place += 1
+                places = reached
+            else:
+                places = {place + 1 for place in places if name[place : place + 1] == character}
+        return len(name) in places

@@ -15,11 +15,11 @@ from mailplat.imap.commands import Item
 from mailplat.imap.fetch import Fetching
 from mailplat.imap.grammar import SequenceSet
 from mailplat.imap.reading import Outlines
-from mailplat.imap.refusal import Refused
+from mailplat.imap.refusal import Refused, code_of
 from mailplat.imap.search import search
 from mailplat.imap.view import Selected, SequenceError
 from mailplat.interfaces import IMovesMessages
-from mailplat.uids import UIDSet
+from mailplat.uids import EVERYTHING, UIDSet
 from mailplat.values import Columns, Copied, FlagChange, flag_word
 from mailplat.wire import Wire
 
@@ -64,6 +64,12 @@ class MessageCommands:
         """What comes with FLAGS that nobody asked for (RFC 7162 §3.2)."""
         return (Item.UID, Item.MODSEQ) if self._condstore else ()
 
+    def _write_keywords(self, selected: Selected) -> None:
+        """RFC 3501 §7.2.6: what flags there are is told before they are used."""
+        keywords = selected.view.mailbox.keywords
+        self._wire.write(responses.flags(keywords))
+        self._wire.write(responses.permanent_flags(keywords, selected.read_only))
+
     async def _tell_flags(self, selected: Selected, uids: UIDSet, by_uid: bool = False) -> None:
         """Untagged FETCH with the flags of these messages, as they are now."""
         _, renderer = self._mailbox()
@@ -77,6 +83,14 @@ class MessageCommands:
             await self._wire.drained()
             await self._wire.pause()
 
+    async def _tell_modseqs(self, selected: Selected, changed: Columns) -> None:
+        """RFC 7162 §3.1.3: where flags are not told, their new modseqs are all the same."""
+        _, renderer = self._mailbox()
+        for rows in selected.pieces(UIDSet.of(changed.uids), ROWS):
+            kinds = (Item.UID, Item.MODSEQ)
+            self._wire.write(renderer.lines(rows.numbers, rows.columns, kinds, selected.recent))
+            await self._wire.drained()
+
     async def _fetch(self, command: commands.Fetch) -> tuple[str, bytes]:
         selected, renderer = self._mailbox()
         uids = self._meant(selected, command.uid, command.numbers)
@@ -85,39 +99,36 @@ class MessageCommands:
         extra = self._extra()
         if command.uid and Item.UID not in extra:
             extra = (Item.UID, *extra)
+        if (Item.FLAGS in command.plan.kinds or command.plan.sets_seen) and selected.has_new_keywords():
+            self._write_keywords(selected)
         fetching = Fetching(selected, command.plan, renderer, self._outlines, self._wire, extra)
         complete = await fetching.run(uids, command.changed_since)
+        if fetching.unseen is not None:
+            # RFC 3501 §7.1.2: a warning; what was asked for was answered all the same.
+            text = f"\\Seen was not set: {fetching.unseen.text}"
+            self._wire.write(responses.tagged(b"*", b"NO", text, code_of(fetching.unseen)))
         # RFC 5530 EXPUNGEISSUED: some are gone, which the client will hear of later.
         return "FETCH completed", b"" if complete or command.uid else b"EXPUNGEISSUED"
 
     async def _store(self, command: commands.Store) -> tuple[str, bytes]:
-        selected, renderer = self._mailbox()
+        selected, _ = self._mailbox()
         self._writable(selected)
         uids = self._meant(selected, command.uid, command.numbers)
         if command.unchanged_since is not None:
             self._enable_condstore()
         mailbox = selected.view.mailbox
-        keywords = len(mailbox.keywords)
         await selected.catch_up(hinted=True)
         before = _believed(selected, uids) if command.silent else {}
         result = await mailbox.set_flags(uids, command.change, command.unchanged_since)
         await selected.catch_up(hinted=False)
-        if len(mailbox.keywords) > keywords:
-            # What new keywords are called comes before they are used (RFC 3501 §7.2.6).
-            self._wire.write(responses.flags(mailbox.keywords))
-            self._wire.write(responses.permanent_flags(mailbox.keywords, selected.read_only))
+        if selected.has_new_keywords():
+            self._write_keywords(selected)
         if not command.silent:
             await self._tell_flags(selected, uids - result.refused, command.uid)
-        elif self._condstore and command.unchanged_since is not None and result.changed.uids:
-            # RFC 7162 §3.1.3: the new modseqs are told even if the flags are not.
-            selected.told(_own(result.changed, before, command.change, mailbox.keywords))
-            changed = UIDSet.of(result.changed.uids)
-            for rows in selected.pieces(changed, ROWS):
-                kinds = (Item.UID, Item.MODSEQ)
-                self._wire.write(renderer.lines(rows.numbers, rows.columns, kinds, selected.recent))
-                await self._wire.drained()
         else:
             selected.told(_own(result.changed, before, command.change, mailbox.keywords))
+            if self._condstore:
+                await self._tell_modseqs(selected, result.changed)
         if result.refused:
             told = result.refused if command.uid else selected.to_numbers(result.refused)
             return "Conditional STORE failed for some", b"MODIFIED " + responses.uid_set(told)
@@ -154,6 +165,7 @@ class MessageCommands:
             copied = await selected.view.mailbox.copy(uids, command.mailbox)
         except NoSuchMailbox as error:
             raise Refused(error.text, b"TRYCREATE") from None
+        self._something_was(command, copied)
         return "COPY completed", _copy_code(copied)
 
     async def _move(self, command: commands.Move) -> tuple[str, bytes]:
@@ -163,22 +175,40 @@ class MessageCommands:
         self._writable(selected)
         uids = self._meant(selected, command.uid, command.numbers)
         mailbox = selected.view.mailbox
-        if not IMovesMessages.providedBy(mailbox):
-            raise Refused("This mailbox cannot move messages", b"CANNOT")
+        movable = IMovesMessages.providedBy(mailbox)
         try:
-            moved = await mailbox.move(uids, command.mailbox)
+            if command.mailbox == mailbox.name:
+                # RFC 6851 §3: allowed where COPY is.  Stores have no such move; the copies come first, so
+                # that nothing is ever lost.
+                moved = await mailbox.copy(uids, command.mailbox)
+                await mailbox.expunge(UIDSet.of(moved.sources), deleted_only=False)
+            elif movable:
+                moved = await mailbox.move(uids, command.mailbox)
+            else:
+                raise Refused("This mailbox cannot move messages", b"CANNOT")
         except NoSuchMailbox as error:
             raise Refused(error.text, b"TRYCREATE") from None
+        self._something_was(command, moved)
         code = _copy_code(moved)
         if code:
             # RFC 6851 §4.3: the code comes before the EXPUNGEs.
             self._wire.write(responses.tagged(b"*", b"OK", "Moved", code))
         return "MOVE completed", b""
 
+    def _something_was(self, command: commands.Copy | commands.Move, copied: Copied) -> None:
+        """
+        By number a client names messages that it believes in: if all of them are gone, nothing was
+        copied, and it should know (RFC 2180 §4.4).
+        """
+        if not command.uid and not copied.sources:
+            raise Refused("These messages are gone", b"EXPUNGEISSUED")
+
     async def _expunge(self, command: commands.Expunge | commands.UIDExpunge) -> tuple[str, bytes]:
         selected, _ = self._mailbox()
         self._writable(selected)
-        uids = UIDSet(((1, selected.last),))
+        # RFC 3501 §6.4.3: all that have \Deleted at this moment, whoever set it and whether this client
+        # was told or not; of a message that it never heard of it will not hear either.
+        uids = EVERYTHING
         if isinstance(command, commands.UIDExpunge):
             uids = self._meant(selected, True, command.uids)
         if uids:
@@ -190,9 +220,9 @@ class MessageCommands:
     async def _close(self, command: commands.Close | commands.Unselect) -> tuple[str, bytes]:
         selected, _ = self._mailbox()
         try:
-            if isinstance(command, commands.Close) and not selected.read_only and selected.last:
-                # RFC 3501 §6.4.2: silently, and only what the client knows of.
-                await selected.view.mailbox.expunge(UIDSet(((1, selected.last),)), deleted_only=True)
+            if isinstance(command, commands.Close) and not selected.read_only:
+                # RFC 3501 §6.4.2: as EXPUNGE does, silently.
+                await selected.view.mailbox.expunge(EVERYTHING, deleted_only=True)
         finally:
             self._unselect()
         return "Completed", b""
@@ -206,9 +236,7 @@ def _believed(selected: Selected, uids: UIDSet) -> dict[int, int]:
     return known
 
 
-def _own(
-    changed: Columns, before: dict[int, int], change: FlagChange, keywords: Sequence[str]
-) -> Columns:
+def _own(changed: Columns, before: dict[int, int], change: FlagChange, keywords: Sequence[str]) -> Columns:
     """
     The rows that are as the client must think they are after its own change.
 

@@ -210,7 +210,7 @@ def _rename(cursor: Cursor, tag: bytes, limits: Limits) -> c.Command:
 def _list(kind: type[c.List]) -> Reader:
     def read(cursor: Cursor, tag: bytes, limits: Limits) -> c.Command:
         cursor.space()
-        reference = cursor.mailbox()
+        reference = cursor.mailbox_reference()
         cursor.space()
         return kind(tag, reference, cursor.mailbox_pattern())
 

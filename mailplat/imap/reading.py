@@ -140,8 +140,9 @@ class Outlines:
             scanner.feed(await source.read(start, PIECE))
             await pause()
         record = scanner.finish().to_bytes()
+        # Somebody else may have scanned it meanwhile.
+        self._size += len(record) - len(self._records.pop(key, b""))
         self._records[key] = record
-        self._size += len(record)
         while self._size > self._most and len(self._records) > 1:
             _, dropped = self._records.popitem(last=False)
             self._size -= len(dropped)

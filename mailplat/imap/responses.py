@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import chain
+from typing import Any
 
 from mailplat.imap import grammar
 from mailplat.imap.commands import FetchItem, Item
 from mailplat.message.compose import InternalDates
 from mailplat.uids import UIDSet
-from mailplat.values import FIRST_KEYWORD, SYSTEM_FLAGS, Columns, MailboxInfo, flag_names
+from mailplat.values import FIRST_KEYWORD, MAX_KEYWORDS, SYSTEM_FLAGS, Columns, MailboxInfo, flag_names
 
 
 def tagged(tag: bytes, kind: bytes, text: str, code: bytes = b"") -> bytes:
@@ -40,8 +41,9 @@ def flags(keywords: Sequence[str]) -> bytes:
 
 
 def permanent_flags(keywords: Sequence[str], read_only: bool) -> bytes:
-    """`* OK [PERMANENTFLAGS (...)]`; `\\*` says that keywords can be made."""
-    names = () if read_only else (*SYSTEM_FLAGS, *keywords, "\\*")
+    """`* OK [PERMANENTFLAGS (...)]`; `\\*` says that more keywords can be made (RFC 3501 §7.1)."""
+    more = ("\\*",) if len(keywords) < MAX_KEYWORDS else ()
+    names = () if read_only else (*SYSTEM_FLAGS, *keywords, *more)
     return b"* OK [PERMANENTFLAGS (%b)] Flags that are kept\r\n" % " ".join(names).encode("utf-8")
 
 
@@ -102,8 +104,6 @@ def uid_set(numbers: Iterable[int] | UIDSet) -> bytes:
     return str(numbers if isinstance(numbers, UIDSet) else UIDSet.of(numbers)).encode("ascii")
 
 
-
-
 # FETCH
 
 
@@ -112,17 +112,17 @@ class FlagTexts(dict[int, bytes]):
     The text of each flag word, made when it is first needed.
 
     Args:
-        keywords: the mailbox's own list, which may grow.
+        mailbox: asked for its keywords, which may become more.
     """
 
-    def __init__(self, keywords: Sequence[str]) -> None:
+    def __init__(self, mailbox: Any) -> None:
         super().__init__()
-        self._keywords = keywords
+        self._mailbox = mailbox
 
     def __missing__(self, word: int) -> bytes:
         if len(self) > 10_000:
             self.clear()
-        names = flag_names(word, self._keywords)
+        names = flag_names(word, self._mailbox.keywords)
         text = self[word] = " ".join(names).encode("utf-8")
         if word >> FIRST_KEYWORD and len(names) < word.bit_count():
             # A keyword that the list does not name yet: ask again next time.
@@ -144,12 +144,12 @@ class RowRenderer:
     Renders rows of one mailbox for items that columns answer.
 
     Args:
-        keywords: the mailbox's own list, which may grow.
+        mailbox: an `IMailbox`, for the names of its keywords.
         dates: shared by all connections of a server.
     """
 
-    def __init__(self, keywords: Sequence[str], dates: InternalDates) -> None:
-        self.texts = FlagTexts(keywords)
+    def __init__(self, mailbox: Any, dates: InternalDates) -> None:
+        self.texts = FlagTexts(mailbox)
         self._dates = dates
 
     def _column(self, kind: Item, columns: Columns, recent: UIDSet) -> Iterable[object]:

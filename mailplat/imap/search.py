@@ -13,8 +13,10 @@ stands there, whatever its zone.
 
 from __future__ import annotations
 
+import re
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 from datetime import date
 from email.utils import parsedate
 from itertools import compress
@@ -26,7 +28,7 @@ from mailplat.imap.commands import Key, When
 from mailplat.imap.reading import OUTLINES, PIECE, Outlines, Pause, Source, sources
 from mailplat.imap.view import Rows, Selected
 from mailplat.interfaces import ISearches
-from mailplat.message import headers, sections
+from mailplat.message import addresses, headers, sections
 from mailplat.message.outline import BadRecord, Outline, header_size, rendered_envelope
 from mailplat.uids import UIDSet
 from mailplat.values import SYSTEM_FLAGS, Outlined
@@ -72,11 +74,11 @@ async def search(selected: Selected, key: Key, by_uid: bool, outlines: Outlines,
     Raises:
         what the mailbox raises.
     """
-    criterion = compiled(key, selected)
+    searching = _Searching(compiled(key, selected), selected, outlines, pause)
     found = Found()
     everything = UIDSet(((1, selected.last),))
     for rows in selected.pieces(everything, STEP):
-        chosen = await _chosen(criterion, rows, selected, outlines, pause)
+        chosen = await searching.chosen(rows)
         if chosen:
             mask = chosen.to_bytes(len(rows.columns), "little")
             modseqs = array("Q", compress(rows.columns.modseqs, mask))
@@ -88,66 +90,69 @@ async def search(selected: Selected, key: Key, by_uid: bool, outlines: Outlines,
     return found
 
 
-async def _chosen(
-    criterion: Criterion, rows: Rows, selected: Selected, outlines: Outlines, pause: Pause
-) -> int:
-    """The mask of the rows that meet the criterion."""
-    ones = _ones(len(rows.columns))
-    certain, possible = criterion.bounds(rows, ones)
-    unknown = possible & ~certain
-    if not unknown:
-        return certain
-    mailbox = selected.view.mailbox
-    if ISearches.providedBy(mailbox):
-        uids = array("I", compress(rows.columns.uids, unknown.to_bytes(len(rows.columns), "little")))
-        await criterion.look_up(mailbox, UIDSet.of(uids), rows)
+@dataclass(frozen=True, slots=True)
+class _Searching:
+    """What stays the same during one search."""
+
+    criterion: Criterion
+    selected: Selected
+    outlines: Outlines
+    pause: Pause
+
+    async def chosen(self, rows: Rows) -> int:
+        """The mask of the rows that meet the criterion."""
+        criterion, mailbox = self.criterion, self.selected.view.mailbox
+        ones = _ones(len(rows.columns))
         certain, possible = criterion.bounds(rows, ones)
         unknown = possible & ~certain
-    mask = unknown.to_bytes(len(rows.columns), "little")
-    wanted = list(compress(range(len(rows.columns)), mask))
-    matching = bytearray(len(rows.columns))
-    need = criterion.need
-    uids = rows.columns.uids
-    for start in range(0, len(wanted), OUTLINES):
-        indexes = wanted[start : start + OUTLINES]
-        outlined = {
-            one.uid: one for one in await mailbox.outlines(UIDSet.of([uids[index] for index in indexes]))
-        }
-        # Those that are gone by now meet nothing.
-        indexes = [index for index in indexes if uids[index] in outlined]
-        readable = [
-            index
-            for index in indexes
-            if need > _DATE or not outlines.has(selected.view.number, outlined[uids[index]])
-        ]
-        read = set(readable)
+        if unknown and ISearches.providedBy(mailbox):
+            uids = compress(rows.columns.uids, unknown.to_bytes(len(rows.columns), "little"))
+            await criterion.look_up(mailbox, UIDSet.of(uids), rows)
+            certain, possible = criterion.bounds(rows, ones)
+            unknown = possible & ~certain
+        if not unknown:
+            return certain
+        matching = bytearray(len(rows.columns))
+        wanted = list(compress(range(len(rows.columns)), unknown.to_bytes(len(rows.columns), "little")))
+        for start in range(0, len(wanted), OUTLINES):
+            await self._look_at(rows, wanted[start : start + OUTLINES], matching)
+            await self.pause()
+        return certain | int.from_bytes(matching, "little")
+
+    async def _look_at(self, rows: Rows, indexes: list[int], matching: bytearray) -> None:
+        """Decide about the rows at these indexes by their messages."""
+        uids, sizes = rows.columns.uids, rows.columns.sizes
+        listed = await self.selected.view.mailbox.outlines(UIDSet.of([uids[index] for index in indexes]))
+        outlined = {one.uid: one for one in listed}
+        to_read: list[int] = []
         for index in indexes:
-            if index not in read:
-                message = _Message(outlined[uids[index]], None, selected.view.number, outlines, pause)
-                matching[index] = await criterion.holds(index, message)
-        done = 0
-        while done < len(readable):
+            one = outlined.get(uids[index])
+            if one is None:
+                continue  # It is gone by now, and meets nothing.
+            if self.criterion.need > _DATE or not self.outlines.has(self.selected.view.number, one):
+                to_read.append(index)
+            else:
+                matching[index] = await self.criterion.holds(index, self._message(one, None))
+        while to_read:
             opened = await sources(
-                mailbox,
-                [uids[index] for index in readable],
-                [rows.columns.sizes[index] for index in readable],
-                done,
+                self.selected.view.mailbox,
+                [uids[index] for index in to_read],
+                [sizes[index] for index in to_read],
             )
             try:
-                for index, source in zip(readable[done : done + len(opened)], opened, strict=True):
+                for index, source in zip(to_read, opened, strict=False):
                     if source is not None:
-                        message = _Message(
-                            outlined[source.uid], source, selected.view.number, outlines, pause
-                        )
-                        matching[index] = await criterion.holds(index, message)
-                        await pause()
+                        message = self._message(outlined[source.uid], source)
+                        matching[index] = await self.criterion.holds(index, message)
+                        await self.pause()
             finally:
                 for source in opened:
                     if source is not None:
                         source.close()
-            done += len(opened)
-        await pause()
-    return certain | int.from_bytes(matching, "little")
+            del to_read[: len(opened)]
+
+    def _message(self, outlined: Outlined, source: Source | None) -> _Message:
+        return _Message(outlined, source, self.selected.view.number, self.outlines, self.pause)
 
 
 def _ones(length: int) -> int:
@@ -160,7 +165,7 @@ def _ones(length: int) -> int:
 class _Message:
     """A message whose header and text are read when somebody asks."""
 
-    __slots__ = ("_fields", "_header", "_outlined", "_outlines", "_pause", "_record", "_source", "_view")
+    __slots__ = ("_fields", "_outlined", "_outlines", "_pause", "_record", "_source", "_view")
 
     def __init__(
         self, outlined: Outlined, source: Source | None, view: int, outlines: Outlines, pause: Pause
@@ -171,7 +176,6 @@ class _Message:
         self._outlines = outlines
         self._pause = pause
         self._record: bytes | None = None
-        self._header: bytes | None = None
         self._fields: list[tuple[bytes, bytes]] | None = None
 
     async def record(self) -> bytes:
@@ -179,19 +183,53 @@ class _Message:
             self._record = await self._outlines.record(self._view, self._outlined, self._source, self._pause)
         return self._record
 
-    async def header(self) -> bytes:
-        """The header as clients see it, its blank line included."""
-        if self._header is None:
-            assert self._source is not None
-            size = self._outlined.prefix_size + header_size(await self.record())
-            self._header = await self._source.read(0, size)
-        return self._header
-
-    async def fields(self) -> list[tuple[bytes, bytes]]:
-        """(name in lower case, value) of each header field."""
+    async def fields(self) -> list[tuple[bytes, bytes]] | None:
+        """(name in lower case, value) of each header field; None if the header is too large for that."""
         if self._fields is None:
-            self._fields = headers.fields(await self.header())
+            assert self._source is not None
+            size = await self._header_size()
+            if size > PIECE:
+                return None
+            self._fields = headers.fields(await self._source.read(0, size))
         return self._fields
+
+    async def large_fields(self) -> AsyncIterator[list[tuple[bytes, bytes]]]:
+        """The same, some at a time."""
+        async for piece in self._header_pieces(0, await self._header_size()):
+            yield headers.fields(piece)
+
+    async def header_has(self, wanted: str) -> bool:
+        """The header contains `wanted`, which is case-folded and not empty."""
+        return await self._decoded_has(0, await self._header_size(), wanted)
+
+    async def _header_size(self) -> int:
+        """Octets of the header as clients see it, its blank line included."""
+        return self._outlined.prefix_size + header_size(await self.record())
+
+    async def _header_pieces(self, start: int, length: int) -> AsyncIterator[bytes]:
+        """A header in pieces that end where a field ends, as long as it has ends."""
+        assert self._source is not None
+        rest = b""
+        end = start + length
+        while start < end:
+            raw = rest + await self._source.read(start, min(PIECE, end - start))
+            start += PIECE
+            cut = len(raw)
+            if start < end:
+                ends = _LAST_FIELD_END.search(raw)
+                cut = ends.end() if ends is not None else cut
+            rest = raw[cut:]
+            yield raw[:cut]
+            await self._pause()
+
+    async def _decoded_has(self, start: int, length: int, wanted: str) -> bool:
+        before = ""
+        async for raw in self._header_pieces(start, length):
+            text = before + headers.decode_words(_unfolded(raw)).casefold()
+            if wanted in text:
+                return True
+            before = _tail(text, wanted)
+        return False
 
     async def sent(self) -> date | None:
         """The day of the Date field."""
@@ -203,8 +241,7 @@ class _Message:
         outline = Outline.from_bytes(await self.record())
         for place in sections.searchable(outline, self._outlined.prefix_size):
             if place.header:
-                raw = await self._source.read(place.start, place.length)
-                if wanted in headers.decode_words(_unfolded(raw)).casefold():
+                if await self._decoded_has(place.start, place.length, wanted):
                     return True
             elif await self._text_has(place, wanted):
                 return True
@@ -223,10 +260,18 @@ class _Message:
             text = before + text.casefold()
             if wanted in text:
                 return True
-            # What was cut in two by the piece's end.
-            before = text[-(len(wanted) - 1) :] if len(wanted) > 1 else ""
+            before = _tail(text, wanted)
             await self._pause()
         return False
+
+
+#: The last line end that no white space follows.
+_LAST_FIELD_END = re.compile(rb"[\s\S]*\n(?=[^ \t])")
+
+
+def _tail(text: str, wanted: str) -> str:
+    """The end of a piece of text in which `wanted` may have begun."""
+    return text[-(len(wanted) - 1) :] if len(wanted) > 1 else ""
 
 
 def _unfolded(raw: bytes) -> bytes:
@@ -397,6 +442,13 @@ class _Indexed(Criterion):
         return None
 
 
+#: Fields that are searched as ENVELOPE has them, too (RFC 3501 §6.4.4).
+_ADDRESS_FIELDS = frozenset({b"from", b"to", b"cc", b"bcc"})
+
+#: What the envelope of an address leaves out: comments, escapes, white space around the "@".
+_ODD_ADDRESS = re.compile(rb"[(\\]|[ \t]@|@[ \t]")
+
+
 class _Header(_Indexed):
     need = _HEADER
 
@@ -410,17 +462,36 @@ class _Header(_Indexed):
     async def holds(self, index: int, message: _Message) -> bool:
         if (decided := self.decided(index)) is not None:
             return decided
-        for name, value in await message.fields():
+        fields = await message.fields()
+        if fields is not None:
+            return self._among(fields)
+        async for some in message.large_fields():
+            if self._among(some):
+                return True
+        return False
+
+    def _among(self, fields: list[tuple[bytes, bytes]]) -> bool:
+        for name, value in fields:
             if name == self._field:
                 # "If the string is empty, all messages that have the field" (RFC 3501 §6.4.4)
-                if not self._wanted:
+                if not self._wanted or self._in(value):
                     return True
-                if self._plain is not None and b"=?" not in value and value.isascii():
-                    if self._plain in _unfolded(value).lower():
-                        return True
-                elif self._wanted in headers.decode_words(_unfolded(value)).casefold():
+                odd = name in _ADDRESS_FIELDS and _ODD_ADDRESS.search(value)
+                if odd and self._in(_addresses(value)):
                     return True
         return False
+
+    def _in(self, value: bytes) -> bool:
+        if self._plain is not None and b"=?" not in value and value.isascii():
+            return self._plain in value.lower()
+        return self._wanted in headers.decode_words(value).casefold()
+
+
+def _addresses(value: bytes) -> bytes:
+    """Addresses as their envelope has them: `name <local@host>, ...`."""
+    return b", ".join(
+        b"%b <%b@%b>" % (one.name or b"", one.local or b"", one.host or b"") for one in addresses.parse(value)
+    )
 
 
 class _Body(_Indexed):
@@ -446,8 +517,7 @@ class _Text(Criterion):
     async def holds(self, index: int, message: _Message) -> bool:
         if not self._wanted:
             return True
-        decoded = headers.decode_words(_unfolded(await message.header())).casefold()
-        return self._wanted in decoded or await _body_has(message, self._wanted)
+        return await message.header_has(self._wanted) or await _body_has(message, self._wanted)
 
 
 async def _body_has(message: _Message, wanted: str) -> bool:

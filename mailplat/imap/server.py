@@ -66,6 +66,7 @@ class IMAPFactory(MailFactory):
             outlines=self._outlines,
             dates=self._dates,
             clock=time.time,
+            later=self.reactor.callLater,
             log=self.log,
         )
 

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from twisted.cred.portal import Portal
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from mailplat import __version__, errors
@@ -26,29 +27,11 @@ from mailplat.imap.limits import Limits
 from mailplat.imap.mailboxes import MailboxCommands
 from mailplat.imap.messages import MessageCommands
 from mailplat.imap.reading import Outlines
-from mailplat.imap.refusal import Refused
+from mailplat.imap.refusal import GiveUp, Refused, code_of
 from mailplat.imap.view import Selected, Views
 from mailplat.interfaces import IMailAccount, IMovesMessages, ISpool
 from mailplat.message.compose import InternalDates
 from mailplat.wire import Engine, Stopping, TimedOut, Wake, Wire, WireError
-
-#: Word -> response code (RFC 5530, RFC 7889 §4); the first class that fits counts.
-CODES: tuple[tuple[type[errors.MailError], bytes], ...] = (
-    (errors.LoginFailed, b"AUTHENTICATIONFAILED"),
-    (errors.LoginCancelled, b""),
-    (errors.PrivacyRequired, b"PRIVACYREQUIRED"),
-    (errors.NoSuchMailbox, b"NONEXISTENT"),
-    (errors.MailboxExists, b"ALREADYEXISTS"),
-    (errors.OverQuota, b"OVERQUOTA"),
-    (errors.MessageTooLarge, b"TOOBIG"),
-    (errors.LimitExceeded, b"LIMIT"),
-    (errors.NotPermitted, b"NOPERM"),
-    (errors.InvalidName, b"CANNOT"),
-    (errors.CannotDo, b"CANNOT"),
-    (errors.NoSuchMechanism, b"CANNOT"),
-    (errors.InUse, b"INUSE"),
-    (errors.TemporaryError, b"UNAVAILABLE"),
-)
 
 #: What every connection offers, login or not.
 ALWAYS = (
@@ -75,6 +58,7 @@ class IMAPSession(MailboxCommands, MessageCommands):
         limits: see `mailplat.imap.limits.Limits`.
         views, outlines, dates: shared by the connections of a server.
         clock: seconds since 1970, for the date of appended messages.
+        later: `IReactorTime.callLater`.
         log: a `twisted.logger.Logger`.
     """
 
@@ -90,6 +74,7 @@ class IMAPSession(MailboxCommands, MessageCommands):
         outlines: Outlines,
         dates: InternalDates,
         clock: Callable[[], float],
+        later: Callable[..., IDelayedCall],
         log: Logger,
     ) -> None:
         self._engine = IMAPEngine(limits)
@@ -103,6 +88,7 @@ class IMAPSession(MailboxCommands, MessageCommands):
         self._outlines = outlines
         self._dates = dates
         self._clock = clock
+        self._later = later
         self._log = log
         self._account: Any = None  # an IMailAccount
         self._logout: Callable[[], None] | None = None
@@ -120,8 +106,9 @@ class IMAPSession(MailboxCommands, MessageCommands):
         wire.phase(self._limits.before_login)
         wire.write(responses.tagged(b"*", b"OK", "mailplat ready", self._capability_code()))
         try:
+            event: object = None
             while self._engine.state is not State.LOGOUT:
-                event = await wire.event(self._silence())
+                event = await wire.event(self._silence(isinstance(event, Continue)))
                 if isinstance(event, commands.Command):
                     await self._command(event)
                 else:
@@ -136,10 +123,11 @@ class IMAPSession(MailboxCommands, MessageCommands):
             if logout is not None:
                 logout()
 
-    def _silence(self) -> float:
+    def _silence(self, in_literal: bool) -> float:
         limits = self._limits
         early = self._engine.state is State.NOT_AUTHENTICATED
-        return limits.login_timeout if early else limits.idle_timeout
+        silence = limits.login_timeout if early else limits.idle_timeout
+        return min(silence, limits.literal_timeout) if in_literal else silence
 
     def _remark(self, event: object) -> None:
         """An event of the engine that is not a command."""
@@ -161,15 +149,23 @@ class IMAPSession(MailboxCommands, MessageCommands):
         try:
             text, code = await act(self, command)
             if act is not IMAPSession._idle:
-                await self._news(command)
+                await self._tell(command)
             answer = responses.tagged(tag, b"OK", text, code)
         except Refused as refused:
             kind = b"BAD" if refused.code is None else b"NO"
             answer = responses.tagged(tag, kind, refused.text, refused.code or b"")
-        except errors.MalformedLogin as error:
+        except (errors.MalformedLogin, errors.LoginCancelled) as error:
+            # RFC 3501 §6.2.2: a BAD for a cancelled exchange too.
             answer = responses.tagged(tag, b"BAD", error.text)
         except errors.MailError as error:
             answer = responses.tagged(tag, b"NO", error.text, code_of(error))
+        except GiveUp as end:
+            if end.text:
+                wire.write(responses.tagged(b"*", b"BYE", end.text))
+            else:
+                self._incident(type(command).__name__)
+            self._engine.state = State.LOGOUT
+            return
         except WireError:
             raise
         except Exception:
@@ -261,6 +257,8 @@ class IMAPSession(MailboxCommands, MessageCommands):
         self._wire.write(b"+ %b\r\n" % b64encode(challenge))
         self._engine.expect_response()
         event = await self._wire.event(self._limits.login_timeout)
+        if isinstance(event, Fatal):
+            raise GiveUp(event.text)
         if not isinstance(event, Response):
             raise errors.MalformedLogin
         return event.data
@@ -295,33 +293,65 @@ class IMAPSession(MailboxCommands, MessageCommands):
                 self._wire.write(b"* OK [HIGHESTMODSEQ %d] Modseqs are told from now on\r\n" % modseq)
 
     async def _idle(self, command: commands.Idle) -> tuple[str, bytes]:
-        wire = self._wire
+        """RFC 2177: tell news as they come, until the client says DONE."""
+        wire, limits = self._wire, self._limits
         wire.write(b"+ idling\r\n")
-        await self._news(command)
-        while True:
-            event = await wire.event(self._limits.idle_timeout, wakeable=self._selected is not None)
-            if event is Wake.NEWS:
-                await self._news(command)
-            elif isinstance(event, Done):
-                return "IDLE completed", b""
-            elif isinstance(event, Bad):
-                raise Refused(event.text)
-            else:
-                raise Refused("DONE expected")
+        # News do not make the client any less silent.
+        wire.phase(limits.idle_timeout)
+        try:
+            await self._tell(command)
+            while True:
+                # A hint may be lost: now and then the mailbox is asked without one.
+                look = self._later(limits.idle_interval, wire.wake)
+                try:
+                    event = await wire.event(limits.idle_timeout, wakeable=self._selected is not None)
+                finally:
+                    hinted = look.active()
+                    if hinted:
+                        look.cancel()
+                match event:
+                    case Wake.NEWS:
+                        await self._tell(command, hinted)
+                    case Done():
+                        return "IDLE completed", b""
+                    case Fatal(text):
+                        raise GiveUp(text)
+                    case Bad(_, text):
+                        raise Refused(text)
+                    case _:
+                        raise Refused("DONE expected")
+        finally:
+            wire.phase(None)
 
     # News
 
-    async def _news(self, command: commands.Command) -> None:
-        """Tell what happened in the selected mailbox, as far as the command allows."""
+    async def _tell(self, command: commands.Command, hinted: bool = True) -> None:
+        """As `_news`; a mailbox that fails is asked again next time, and the command stays what it is."""
+        try:
+            await self._news(command, hinted)
+        except errors.MailError:
+            pass
+        except WireError:
+            raise
+        except Exception:
+            self._incident("News of a mailbox")
+
+    async def _news(self, command: commands.Command, hinted: bool) -> None:
+        """
+        Tell what happened in the selected mailbox, as far as the command allows.
+
+        Args:
+            hinted: ask the mailbox only if it gave a hint.
+        """
         selected = self._selected
         if selected is None:
             return
-        await selected.catch_up(hinted=not isinstance(command, _ASKS_FOR_NEWS))
+        await selected.catch_up(hinted and not isinstance(command, _ASKS_FOR_NEWS))
         by_number = isinstance(command, _HOLDS_EXPUNGES) and not command.uid
         if not selected.has_news:
             return
         news = selected.news(expunges=not by_number)
-        wire, mailbox = self._wire, selected.view.mailbox
+        wire = self._wire
         if news.expunged:
             wire.write(responses.expunges(news.expunged))
         if news.exists is not None:
@@ -329,18 +359,9 @@ class IMAPSession(MailboxCommands, MessageCommands):
         if news.recent is not None:
             wire.write(responses.number(news.recent, b"RECENT"))
         if news.keywords:
-            wire.write(responses.flags(mailbox.keywords))
-            wire.write(responses.permanent_flags(mailbox.keywords, selected.read_only))
+            self._write_keywords(selected)
         if news.changed:
             await self._tell_flags(selected, news.changed)
-
-
-def code_of(error: errors.MailError) -> bytes:
-    """The response code for a word."""
-    for kind, code in CODES:
-        if isinstance(error, kind):
-            return code
-    return b""
 
 
 _ACTS: dict[type, Callable[[Any, Any], Awaitable[tuple[str, bytes]]]] = {

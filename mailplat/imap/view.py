@@ -295,7 +295,9 @@ class Selected:
         read_only: as given.
     """
 
-    __slots__ = ("_claimed", "_keywords", "_wake", "lag", "last", "pending", "read_only", "recent", "view")
+    __slots__ = (
+        "_claimed", "_keywords", "_recent", "_wake", "lag", "last", "pending", "read_only", "recent", "view",
+    )  # fmt: skip
 
     def __init__(self, view: MailboxView, read_only: bool, wake: Callable[[], None]) -> None:
         self.view = view
@@ -305,6 +307,7 @@ class Selected:
         self.pending = NOTHING
         self.recent = NOTHING
         self._claimed = 0
+        self._recent = 0  # as the client was told last
         self._keywords = len(view.mailbox.keywords)
         self._wake = wake
         view.add(self)
@@ -485,11 +488,11 @@ class Selected:
         return 0
 
     def count_recent(self) -> int:
-        """How many of the messages the client knows of are \\Recent in this session."""
-        if not self.recent:
-            return 0
+        """How many of the messages the client knows of are \\Recent in this session; it counts as told."""
         uids = self.view.columns.uids
-        return sum(piece.stop - piece.start for piece in self.known(self.recent).slices(uids))
+        found = self.known(self.recent).slices(uids) if self.recent else ()
+        self._recent = sum(piece.stop - piece.start for piece in found)
+        return self._recent
 
     # News
 
@@ -501,13 +504,19 @@ class Selected:
             hinted: only if the mailbox gave a hint.
         """
         view = self.view
+        mailbox = view.mailbox
         await (view.follow() if hinted else view.refresh())
-        if not self.read_only and view.newest > self._claimed:
+        if view.newest > self._claimed and IClaimsRecent.providedBy(mailbox):
             self._claimed = view.newest
-            if IClaimsRecent.providedBy(view.mailbox):
-                claimed = await view.mailbox.claim_recent()
-                if claimed:
-                    self.recent = self.recent | claimed
+            if not self.read_only:
+                claimed = await mailbox.claim_recent()
+            else:
+                # RFC 3501 §6.3.2: nothing loses \Recent here.  A claim takes all there are, so what
+                # nobody claimed are the newest.
+                unclaimed = (await view.mailbox.status()).recent
+                claimed = UIDSet.of(view.columns.uids[-unclaimed:]) if unclaimed else NOTHING
+            if claimed:
+                self.recent = self.recent | claimed
 
     @property
     def has_news(self) -> bool:
@@ -538,13 +547,15 @@ class Selected:
             self.last = view.newest
             exists = len(uids) + len(self.lag)
             recent = self.count_recent()
-        elif expunged and self.recent:
-            recent = self.count_recent()
-        keywords = len(view.mailbox.keywords) > self._keywords
-        if keywords:
-            self._keywords = len(view.mailbox.keywords)
+        elif expunged and (told := self._recent) and told != (count := self.count_recent()):
+            recent = count
         changed, self.pending = self.pending, NOTHING
-        return News(expunged, exists, recent, keywords, changed)
+        return News(expunged, exists, recent, self.has_new_keywords(), changed)
+
+    def has_new_keywords(self) -> bool:
+        """The mailbox has more keywords than the client was told; from here on they count as told."""
+        known, self._keywords = self._keywords, len(self.view.mailbox.keywords)
+        return self._keywords > known
 
     def told(self, rows: Columns) -> None:
         """The client was told the flags of these rows; they may have changed again since."""

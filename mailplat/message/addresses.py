@@ -9,6 +9,7 @@ grammar: something sensible is made of any octets, in linear time, and nothing r
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import Final, NamedTuple
 
 
@@ -35,7 +36,7 @@ GROUP_END: Final = Mailbox(None, None, None, None)
 #: What comes after this many entries of a list is left out.
 MOST: Final = 1000
 
-#: The same for tokens that had to be looked at one by one, which takes a microsecond each.
+#: The same for tokens that had to be looked at one by one, which takes up to a microsecond each.
 MOST_TOKENS: Final = 5000
 
 # The two forms that nearly all addresses have; each up to the comma behind it.  Possessive
@@ -44,10 +45,10 @@ _PLAIN = re.compile(
     rb"""
     [ \t\r\n]*+
     (?:
-      (?: "([^"\\\r\n]*+)" | ([^\s"(),.:;<>@\[\\\]]++(?:[ \t]++[^\s"(),:;<>@\[\\\]]++)*+) )? [ \t]*+
-      <([^\s"(),:;<>@\[\\\]]++)@([^\s"(),:;<>@\[\\\]]++)>
+      (?: "([^"\\\r\n]*+)" | ([^\s\0"(),.:;<>@\[\\\]]++(?>(?:[ \t]++[^\s\0"(),:;<>@\[\\\]]++)*)) )? [ \t]*+
+      <([^\s\0"(),:;<>@\[\\\]]++)@([^\s\0"(),:;<>@\[\\\]]++)>
     |
-      ([^\s"(),:;<>@\[\\\]]++)@([^\s"(),:;<>@\[\\\]]++)
+      ([^\s\0"(),:;<>@\[\\\]]++)@([^\s\0"(),:;<>@\[\\\]]++)
     )
     [ \t\r\n]*+ (,|\Z)
     """,
@@ -58,14 +59,17 @@ _PLAIN = re.compile(
 _TOKEN = re.compile(
     rb"""
       ([ \t\r\n\0]++)
-    | "([^"\\]*+(?:\\.[^"\\]*+)*+)(?:"|\\?\Z)
+    | "([^"\\]*+(?>(?:\\.[^"\\]*+)*))(?:"|\\?\Z)
     | ([<>@,;:()])
     | (\[[^\[\]\\<>,;]*+\]?)
-    | ((?:[^\s\0"<>@,;:()\[\\]|\\.)++)
+    | ((?>(?:[^\s\0"<>@,;:()\[\\]++|\\.)+))
     | (.)
     """,
     re.VERBOSE | re.DOTALL,
 )
+# How the inside of "<" starts where a comma does not end the entry: it separates the hosts of
+# a route, and there may be one too many (RFC 5322 §4.4 obs-domain-list).
+_IN_ROUTE: Final[tuple[list[bytes], ...]] = ([], [b"@"])
 _PARENTHESIS = re.compile(rb"\\.|[()]", re.DOTALL)
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 
@@ -92,9 +96,16 @@ def parse(raw: bytes, most: int = MOST) -> list[Mailbox]:
         else:
             found.append(Mailbox(quoted or words or None, None, local, host))
         position = match.end()
-    if slow is not None and slow.in_group:
+    del found[most:]
+    if slow is not None and _in_group(found):
         found.append(GROUP_END)
     return found
+
+
+def _in_group(found: list[Mailbox]) -> bool:
+    """The last group opened is not closed."""
+    last = next((entry for entry in reversed(found) if entry.host is None), GROUP_END)
+    return last is not GROUP_END
 
 
 class _Parser:
@@ -107,10 +118,10 @@ class _Parser:
         self._clear()
 
     def _clear(self) -> None:
-        # Words before "<", or the whole of an address without one; a space says that white
-        # space or a comment stood there.
+        # Words before "<", or the whole of an address without one; an empty one says that
+        # white space or a comment stood there.
         self.words: list[bytes] = []
-        self.at = -1  # where in `words` the last @ is
+        self.has_at = False  # there is an @ in `words`
         self.comment: bytes = b""
         self.angle: list[bytes] | None = None
         self.angle_at = -1
@@ -128,16 +139,16 @@ class _Parser:
             self.tokens_left -= 1
             kind, start, position = match.lastindex, position, match.end()
             if kind == 1:
-                self._word(b" ")
+                self._word(b"")
             elif kind == 2:
                 text = match[2]
                 self._word(_ESCAPED.sub(rb"\1", text) if b"\\" in text else text)
             elif kind == 3:
                 sign = match[3]
                 if sign == b"(":
-                    position = _after_comment(raw, start)
+                    position = self._after_comment(raw, start)
                     self.comment = _ESCAPED.sub(rb"\1", raw[start + 1 : position].removesuffix(b")")).strip()
-                    self._word(b" ")
+                    self._word(b"")
                 elif self._special(sign):
                     return position
             else:
@@ -145,13 +156,23 @@ class _Parser:
         self._flush()
         return position
 
+    def _after_comment(self, raw: bytes, start: int) -> int:
+        """Where the comment ends that starts at `start`; an unclosed one runs to the end."""
+        depth = 0
+        for match in islice(_PARENTHESIS.finditer(raw, start), self.tokens_left):
+            self.tokens_left -= 1
+            depth += (match[0] == b"(") - (match[0] == b")")
+            if not depth:
+                return match.end()
+        return len(raw)
+
     def _word(self, word: bytes) -> None:
         if self.closed:
             return
         if self.angle is not None:
-            if word != b" ":
+            if word:
                 self.angle.append(word)
-        elif word != b" " or (self.words and self.words[-1] != b" "):
+        elif word or (self.words and self.words[-1]):
             self.words.append(word)
 
     def _special(self, sign: bytes) -> bool:
@@ -161,7 +182,7 @@ class _Parser:
                 self.angle_at = len(self.angle)
                 self.angle.append(sign)
             elif self.angle is None:
-                self.at = len(self.words)
+                self.has_at = True
                 self.words.append(sign)
         elif sign == b"<":
             if self.angle is None:  # else a second one, "<<a@b>>"
@@ -170,19 +191,21 @@ class _Parser:
             if self.angle is not None:
                 self.closed = True
         elif sign == b":" and self.angle is not None:
-            # RFC 5322 §4.4 obs-route: all up to here was the way, not the address.
+            # RFC 5322 §4.4 obs-route: all up to here was the way, not the address.  What is
+            # no route, as in <mailto:a@b>, is no part of the address either.
             if not self.closed:
-                self.route = b"".join(self.angle) or None
+                self.route = b"".join(self.angle) if self.angle[:1] == [b"@"] else None
                 self.angle, self.angle_at = [], -1
-        elif sign == b":" and self.at < 0 and not self.in_group:
+        elif sign == b":" and not self.has_at and not self.in_group:
             self.found.append(Mailbox(None, None, _phrase(self.words) or b"", None))
             self.in_group = True
             self._clear()
             return True
         elif sign == b":":
             self._word(sign)
-        elif sign == b"," and self.angle and self.angle[0] == b"@" and not self.closed:
-            self.angle.append(sign)  # between the hosts of a route
+        elif sign == b"," and not self.closed and self.angle is not None and self.angle[:1] in _IN_ROUTE:
+            if self.angle and self.angle[-1] != sign:
+                self.angle.append(sign)
         else:
             self._flush()
             if sign == b";" and self.in_group:
@@ -192,7 +215,8 @@ class _Parser:
         return False
 
     def _flush(self) -> None:
-        if self.angle is not None:
+        # A "<>" beside an address is nothing.
+        if self.angle or (self.angle is not None and not self.has_at):
             name = _phrase(self.words) or self.comment or None
             if self.angle_at < 0:
                 local, host = b"".join(self.angle), b""
@@ -200,11 +224,18 @@ class _Parser:
                 local, host = b"".join(self.angle[: self.angle_at]), b"".join(self.angle[self.angle_at + 1 :])
             if local or host or name:
                 self.found.append(Mailbox(name, self.route, local, host))
-        elif self.at >= 0:
-            local = b"".join(word for word in self.words[: self.at] if word != b" ")
-            host = b"".join(word for word in self.words[self.at + 1 :] if word != b" ")
-            # RFC 822 habit: user@host (Full Name)
-            self.found.append(Mailbox(self.comment or None, None, local, host))
+        elif self.has_at:
+            before: list[bytes] = []
+            for run in _runs(self.words):
+                if b"@" not in run:
+                    before.append(b"".join(run))
+                    continue
+                at = len(run) - 1 - run[::-1].index(b"@")
+                name = b" ".join(before) or self.comment or None  # RFC 822 habit: user@host (Full Name)
+                local, host = b"".join(run[:at]), b"".join(run[at + 1 :])
+                if local or host or name:
+                    self.found.append(Mailbox(name, None, local, host))
+                before = []  # there may be another, where a comma was forgotten
         else:
             local = _phrase(self.words)
             if local:
@@ -213,14 +244,23 @@ class _Parser:
 
 
 def _phrase(words: list[bytes]) -> bytes:
-    return b"".join(words).strip()
+    return b"".join([word or b" " for word in words]).strip()
 
 
-def _after_comment(raw: bytes, start: int) -> int:
-    """Where the comment ends that starts at `start`; an unclosed one runs to the end."""
-    depth = 0
-    for match in _PARENTHESIS.finditer(raw, start):
-        depth += (match[0] == b"(") - (match[0] == b")")
-        if not depth:
-            return match.end()
-    return len(raw)
+def _runs(words: list[bytes]) -> list[list[bytes]]:
+    """
+    Words that belong together.  White space parts them, except beside an @ or a dot, where
+    RFC 5322 §4.4 allows one within an address.
+    """
+    runs: list[list[bytes]] = []
+    apart, last = True, b""
+    for word in words:
+        if not word:
+            apart = not last.endswith((b"@", b"."))
+            continue
+        if not runs or (apart and not word.startswith((b"@", b"."))):
+            runs.append([word])
+        else:
+            runs[-1].append(word)
+        apart, last = False, word
+    return runs

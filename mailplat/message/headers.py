@@ -13,8 +13,9 @@ from binascii import Error as BinasciiError
 from binascii import a2b_base64, a2b_qp
 from collections.abc import Iterable
 from encodings.aliases import aliases as _python_aliases
+from itertools import islice
 from typing import Final
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 # Fields
 
@@ -225,22 +226,35 @@ def decode_words(raw: bytes) -> str:
 #: Names of parameters longer than this are passed over.
 LONGEST_NAME: Final = 100
 
+#: The same for what comes after so many attempts at a parameter, or signs that may belong to a
+#: comment: each takes a quarter of a microsecond, and a header may have a hundred thousand.
+MOST_ATTEMPTS: Final = 1000
+
 # Each alternative eats at least one octet and none gives back what it took: linear.
 _PARAMETER = re.compile(
     rb"""
-    ;? [ \t\r\n]*+
-    (?: \( (?:[^()\\]|\\.)*+ \)? [ \t\r\n]*+ )*+          # comments, one level
+    [; \t\r\n]*+
+    (?> (?: \( (?>(?:[^()\\]++|\\.)*) \)? [ \t\r\n]*+ )* )     # comments, one level
     ([^\s=;()"]++)? [ \t\r\n]*+
-    (?: = [ \t\r\n]*+
-        (?: "([^"\\]*+(?:\\.[^"\\]*+)*+)(?:"|\\?\Z)        # unclosed: to the end
-          | ([^;\s"]*+(?:[ \t]++[^;\s"(]++)*+)               # words without quotes, not a comment
+    (?> (?: = [ \t\r\n]*+
+        (?: "([^"\\]*+(?>(?:\\.[^"\\]*+)*))(?:"|\\?\Z)     # unclosed: to the end
+          | ([^;\s"]*+(?>(?:[ \t]++[^;\s"(]++)*))            # words without quotes, not a comment
         )
-    )?+
+    )? )
     [^;]*+
     """,
     re.VERBOSE | re.DOTALL,
 )
+# What nearly all fields are: a head alone, or with one parameter.
+_PLAIN = re.compile(
+    rb"""
+    \s*+ ([^\s;()"]++) \s*+
+    (?> (?: ; [ \t\r\n]*+ ([^\s*=;()"]{1,100}+)= (?: "([^"\\]*+)" | ([^\s;()"]++) ) \s*+ )? )
+    """,
+    re.VERBOSE,
+)
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
+_COMMENT_SIGN = re.compile(rb"\\.|[();]", re.DOTALL)
 
 
 def parse_parameters(value: bytes, most: int = 100) -> tuple[bytes, list[tuple[bytes, bytes]]]:
@@ -253,9 +267,13 @@ def parse_parameters(value: bytes, most: int = 100) -> tuple[bytes, list[tuple[b
 
     Returns:
         what stands before the first ";", without comments and surrounding space; and the
-        parameters in order, names in lower case, values without quoting.  Of parameters with the
-        same name all are returned.
+        parameters in order, names in lower case, values without quoting, continuations joined
+        (`_whole`).  Of parameters with the same name all are returned.
     """
+    plain = _PLAIN.fullmatch(value)
+    if plain is not None:
+        head, name, quoted, token = plain.groups()
+        return head, [(name.lower(), token if quoted is None else quoted)] if name and most else []
     head, semicolon, rest = value.partition(b";")
     if b"(" in head:
         head, rest = _without_comments(value)
@@ -264,12 +282,9 @@ def parse_parameters(value: bytes, most: int = 100) -> tuple[bytes, list[tuple[b
     found: list[tuple[bytes, bytes]] = []
     if not semicolon:
         return head, found
-    position, end = 0, len(rest)
-    while position < end and len(found) < most:
-        match = _PARAMETER.match(rest, position)
-        if match is None or match.end() == position:  # pragma: no cover - it matches anything
+    for match in islice(_PARAMETER.finditer(rest), MOST_ATTEMPTS):
+        if len(found) >= most:
             break
-        position = match.end()
         name, quoted, token = match.groups()
         if name is None or len(name) > LONGEST_NAME:
             continue
@@ -277,14 +292,14 @@ def parse_parameters(value: bytes, most: int = 100) -> tuple[bytes, list[tuple[b
             found.append((name.lower(), _ESCAPED.sub(rb"\1", quoted) if b"\\" in quoted else quoted))
         elif token is not None:
             found.append((name.lower(), token))
-    return head, found
+    return head, _whole(found) if b"*" in rest else found
 
 
 def _without_comments(value: bytes) -> tuple[bytes, bytes]:
     """The text before the first ";" that no comment holds, comments taken out, and the rest."""
     kept: list[bytes] = []
     depth = start = 0
-    for mark in re.finditer(rb"\\.|[();]", value, re.DOTALL):
+    for mark in islice(_COMMENT_SIGN.finditer(value), MOST_ATTEMPTS):
         sign = mark[0]
         if sign == b"(":
             if not depth:
@@ -301,42 +316,69 @@ def _without_comments(value: bytes) -> tuple[bytes, bytes]:
     return b"".join(kept), b""
 
 
-_SECTION = re.compile(rb"([^*]+)(?:\*([0-9]{1,4}))?(\*)?")
+_SECTION = re.compile(rb"([^*]+)\*([0-9]{1,4})(\*?)")
+
+#: What may stand in a percent-encoded value as it is (RFC 2231 §7 attribute-char, less than all).
+_UNENCODED: Final = "!#$&+-.^_`{|}~"
 
 
-def joined_parameters(parameters: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+def _whole(parameters: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """
-    Parameters as text, RFC 2231 continuations joined and charsets decoded.
+    Parameters with RFC 2231 §3 continuations joined, each where its first piece was.
+
+    What comes of `name*0` and `name*1` is `name`; with a percent-encoded piece among them,
+    `name*`, percent-encoded.  BODYSTRUCTURE should say it so (RFC 2231 §6).
+    """
+    joined: list[tuple[bytes, bytes] | None] = []
+    places: dict[bytes, int] = {}
+    pieces: dict[bytes, dict[int, tuple[bool, bytes]]] = {}
+    for name, value in parameters:
+        match = _SECTION.fullmatch(name)
+        if match is None:
+            joined.append((name, value))
+            continue
+        base, number, encoded = match.groups()
+        if base not in places:
+            places[base] = len(joined)
+            joined.append(None)
+        pieces.setdefault(base, {}).setdefault(int(number), (bool(encoded), value))
+    for base, place in places.items():
+        # The sections count from 0 without gaps.
+        found = pieces[base]
+        run: list[tuple[bool, bytes]] = []
+        while len(run) in found:
+            run.append(found[len(run)])
+        if not run:
+            continue
+        if not any(encoded for encoded, _ in run):
+            joined[place] = (base, b"".join([value for _, value in run]))
+            continue
+        text = [
+            value if encoded else quote_from_bytes(value, _UNENCODED).encode("ascii")
+            for encoded, value in run
+        ]
+        if not run[0][0]:
+            text.insert(0, b"''")  # no charset, no language
+        joined[place] = (base + b"*", b"".join(text))
+    return [parameter for parameter in joined if parameter is not None]
+
+
+def parameter_texts(parameters: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """
+    Parameters as `parse_parameters` gives them, by name and as text, charsets decoded.
 
     Of parameters with the same name the first counts; one in RFC 2231 form counts more than
     a plain one.  Encoded words in a value, which RFC 2047 §5 forbids and mailers send, are decoded.
     """
     plain: dict[str, str] = {}
-    split: dict[str, dict[int, tuple[bool, bytes]]] = {}
-    for raw_name, value in parameters:
-        name, number, extended = raw_name, None, None
-        if b"*" in raw_name:
-            match = _SECTION.fullmatch(raw_name)
-            if match is not None:
-                name, number, extended = match.groups()
-        text = name.decode("latin-1").lower()
-        if number is None and extended is None:
+    extended: dict[str, str] = {}
+    for name, value in parameters:
+        text = name.decode("latin-1")
+        if not text.endswith("*"):
             plain.setdefault(text, decode_words(value))
-        else:
-            split.setdefault(text, {}).setdefault(int(number or 0), (extended is not None, value))
-    for name_text, sections in split.items():
-        # RFC 2231 §3: the sections count from 0 without gaps.
-        if 0 not in sections:
             continue
-        octets: list[bytes] = []
-        charset = ""
-        for index in range(len(sections)):
-            if index not in sections:
-                break
-            is_encoded, value = sections[index]
-            if is_encoded and not index and value.count(b"'") >= 2:
-                name, _, value = value.split(b"'", 2)
-                charset = name.decode("latin-1")
-            octets.append(unquote_to_bytes(value) if is_encoded else value)
-        plain[name_text] = decode(b"".join(octets), charset)
-    return plain
+        charset = b""
+        if value.count(b"'") >= 2:
+            charset, _, value = value.split(b"'", 2)
+        extended.setdefault(text[:-1], decode(unquote_to_bytes(value), charset.decode("latin-1")))
+    return plain | extended

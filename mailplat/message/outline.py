@@ -14,20 +14,22 @@ mailbox puts before its own copy.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 #: The first octet of a record.  Another one means: scan the body again.
-VERSION = 1
+VERSION = 2
 
 # version, header size, size, then the lengths of ENVELOPE, BODY and BODYSTRUCTURE.
 _HEAD = struct.Struct(">BIQIII")
 
 # kind, number of children, header start, body start, body end, lines, then the lengths of
 # type, subtype, encoding, charset, and the number of parameters.
-_PART = struct.Struct(">BHQQQIBBBBH")
+_PART = struct.Struct(">BIQQQIBBBBH")
 _PAIR = struct.Struct(">HI")
 
-_LEAF, _MULTIPART, _MESSAGE = range(3)
+#: What a part is to its record.
+LEAF, MULTIPART, MESSAGE = range(3)
 
 
 class BadRecord(ValueError):
@@ -42,8 +44,8 @@ class Part:
     Attributes:
         type: media type, lower case.
         subtype: lower case.
-        parameters: of Content-Type, names in lower case, values without quoting but otherwise
-            as they stood (RFC 2231 continuations are not joined).
+        parameters: of Content-Type, names in lower case, values without quoting, RFC 2231
+            continuations joined; otherwise as they stood.
         encoding: Content-Transfer-Encoding, lower case, "7bit" where not given.
         charset: as the part states it, lower case; "" where it does not.
         header_start: where the part's header starts.
@@ -93,24 +95,13 @@ class Outline:
 
     def to_bytes(self) -> bytes:
         """The record to keep beside the body."""
-        head = _HEAD.pack(
-            VERSION,
-            self.header_size,
-            self.size,
-            len(self.envelope),
-            len(self.body),
-            len(self.bodystructure),
-        )
-        pieces = [head, self.envelope, self.body, self.bodystructure]
-        # Children come before their parent, so reading back needs a stack and no recursion.
-        for part in reversed(_preorder(self.root)):
-            pieces.append(_packed(part))
-        return b"".join(pieces)
+        tree = b"".join(map(_packed, reversed(_preorder(self.root))))
+        return packed(self.header_size, self.size, self.envelope, self.body, self.bodystructure, tree)
 
     @classmethod
     def from_bytes(cls, record: bytes) -> Outline:
         """
-        The outline that `to_bytes` wrote.
+        The outline that `Scanner.record` or `to_bytes` wrote.
 
         Raises:
             BadRecord: another version, or damaged.
@@ -120,14 +111,10 @@ class Outline:
         middle = start + envelope
         end = middle + body
         tree = end + structure
-        return cls(
-            header_size,
-            size,
-            record[start:middle],
-            record[middle:end],
-            record[end:tree],
-            _tree(record, tree, size),
-        )
+        root = _tree(record, tree, size)
+        if (root.header_start, root.body_start, root.body_end) != (0, header_size, size):
+            raise BadRecord("an outline of a part only")
+        return cls(header_size, size, record[start:middle], record[middle:end], record[end:tree], root)
 
 
 def rendered_envelope(record: bytes) -> bytes:
@@ -165,6 +152,63 @@ def _head(record: bytes) -> tuple[int, ...]:
     return head
 
 
+# Writing
+
+
+def packed(
+    header_size: int, size: int, envelope: bytes, body: bytes, bodystructure: bytes, tree: bytes
+) -> bytes:
+    """
+    A record.
+
+    Args:
+        tree: a `packed_part` for each part, children in order and before their parent, so
+            that reading them back needs a stack and no recursion.
+    """
+    head = _HEAD.pack(VERSION, header_size, size, len(envelope), len(body), len(bodystructure))
+    return b"".join((head, envelope, body, bodystructure, tree))
+
+
+def packed_part(
+    kind: int,
+    children: int,
+    offsets: tuple[int, int, int, int],
+    words: tuple[bytes, bytes, bytes, bytes],
+    parameters: Sequence[tuple[bytes, bytes]],
+) -> bytes:
+    """
+    One part in a record.
+
+    Args:
+        kind: LEAF, MULTIPART or MESSAGE.
+        children: how many of the parts packed just before belong to it.
+        offsets: header start, body start, body end; and lines.
+        words: type, subtype, encoding, charset; at most 255 octets each.
+    """
+    a, b, c, d = words
+    part = b"".join(
+        (_PART.pack(kind, children, *offsets, len(a), len(b), len(c), len(d), len(parameters)), a, b, c, d)
+    )
+    for name, value in parameters:
+        part += _PAIR.pack(len(name), len(value)) + name + value
+    return part
+
+
+def _packed(part: Part) -> bytes:
+    kind = MESSAGE if part.message is not None else MULTIPART if part.children else LEAF
+    a, b, c, d = (
+        text.encode("latin-1", "replace")[:255]
+        for text in (part.type, part.subtype, part.encoding, part.charset)
+    )
+    return packed_part(
+        kind,
+        1 if kind == MESSAGE else len(part.children),
+        (part.header_start, part.body_start, part.body_end, part.lines),
+        (a, b, c, d),
+        part.parameters,
+    )
+
+
 def _preorder(root: Part) -> list[Part]:
     """Each part before its children, children from last to first."""
     order: list[Part] = []
@@ -179,31 +223,7 @@ def _preorder(root: Part) -> list[Part]:
     return order
 
 
-def _packed(part: Part) -> bytes:
-    texts = (part.type, part.subtype, part.encoding, part.charset)
-    words = [text.encode("latin-1", "replace")[:255] for text in texts]
-    if part.message is not None:
-        kind, children = _MESSAGE, 1
-    elif part.children:
-        kind, children = _MULTIPART, len(part.children)
-    else:
-        kind, children = _LEAF, 0
-    pieces = [
-        _PART.pack(
-            kind,
-            children,
-            part.header_start,
-            part.body_start,
-            part.body_end,
-            part.lines,
-            *map(len, words),
-            len(part.parameters),
-        ),
-        *words,
-    ]
-    for name, value in part.parameters:
-        pieces += (_PAIR.pack(len(name), len(value)), name, value)
-    return b"".join(pieces)
+# Reading
 
 
 def _tree(record: bytes, position: int, size: int) -> Part:
@@ -229,12 +249,12 @@ def _tree(record: bytes, position: int, size: int) -> Part:
                 raise BadRecord("an outline that contradicts itself")
             children: tuple[Part, ...] = ()
             message = None
-            if kind == _MESSAGE and count == 1:
+            if kind == MESSAGE and count == 1:
                 message = finished.pop()
-            elif kind == _MULTIPART and count:
+            elif kind == MULTIPART and count:
                 children = tuple(finished[-count:])
                 del finished[-count:]
-            elif kind != _LEAF or count:
+            elif kind != LEAF or count:
                 raise BadRecord("an outline that contradicts itself")
             described = (media_type, subtype, tuple(parameters), encoding, charset)
             finished.append(Part(*described, header, start, end, lines, children, message))

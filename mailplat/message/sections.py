@@ -88,7 +88,7 @@ def find(root: Part, path: tuple[int, ...]) -> Part | None:
 
 
 # Every match is one field with its continuation lines, or a line that is none.
-_FIELD = re.compile(rb"([^\r\n:]*+)(:?)[^\n]*+(?:\n[ \t][^\n]*+)*+\n?")
+_FIELD = re.compile(rb"([^\r\n:]*+)(:?)[^\n]*+(?>(?:\n[ \t][^\n]*+)*)\n?")
 
 
 def select_fields(header: bytes, names: frozenset[bytes], negate: bool) -> bytes:
@@ -158,6 +158,8 @@ def searchable(outline: Outline, prefix_size: int) -> Iterator[Searchable]:
             yield Searchable(prefix_size + part.body_start, length, False, part.encoding, part.charset)
 
 
+_8_BIT = re.compile(rb"[\x80-\xff]")
+
 #: Quoted-printable lines have 76 octets; what never ends a line is decoded in pieces.
 _LONGEST_LINE: Final = 65536
 
@@ -174,6 +176,7 @@ class TextDecoder:
     def __init__(self, encoding: str, charset: str) -> None:
         self._encoding = encoding
         self._rest = b""
+        self._undecided = b""  # the start of a character that will tell the charset
         name = headers.codec(charset) if charset else None
         # What claims to be ASCII, or nothing, may be UTF-8 or an old 8-bit charset.
         self._decoder: codecs.IncrementalDecoder | None = None
@@ -213,9 +216,16 @@ class TextDecoder:
 
     def _text(self, octets: bytes, final: bool) -> str:
         if self._decoder is None:
-            self._decoder = self._guess(octets)
-            if self._decoder is None:
+            octets = self._undecided + octets
+            start = _first_8_bit(octets)
+            sequence = octets[start : start + 4]
+            if len(sequence) < 4 and not final:
+                self._undecided = sequence
+                return octets[:start].decode("ascii")
+            if not sequence:
                 return octets.decode("ascii")
+            name = "utf-8" if _is_utf_8(sequence) else "cp1252"
+            self._decoder = codecs.getincrementaldecoder(name)("replace")
         try:
             return self._decoder.decode(octets, final)
         except (UnicodeError, ValueError):
@@ -223,13 +233,21 @@ class TextDecoder:
             self._decoder.reset()
             return octets.decode("ascii", "replace")
 
-    @staticmethod
-    def _guess(octets: bytes) -> codecs.IncrementalDecoder | None:
-        """UTF-8 or windows-1252 by the first octets that are not ASCII; None before them."""
-        if octets.isascii():
-            return None
-        try:
-            codecs.getincrementaldecoder("utf-8")().decode(octets, False)
-        except UnicodeDecodeError:
-            return codecs.getincrementaldecoder("cp1252")("replace")
-        return codecs.getincrementaldecoder("utf-8")("replace")
+
+def _first_8_bit(octets: bytes) -> int:
+    """Where the first octet is that is not ASCII; the length if all are."""
+    if octets.isascii():
+        return len(octets)
+    found = _8_BIT.search(octets)
+    assert found is not None
+    return found.start()
+
+
+def _is_utf_8(sequence: bytes) -> bool:
+    """The first character of some octets, of which the first is not ASCII, is one in UTF-8."""
+    length = 2 if sequence[0] < 0xE0 else 3 if sequence[0] < 0xF0 else 4
+    try:
+        sequence[:length].decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,14 +1,15 @@
 """
 The scanner: a message's structure, found while the message arrives.
 
-`Scanner.feed` takes chunks that end anywhere, `finish` answers the `Outline`.  However the
-message was cut, the outline is the same.  Memory does not depend on the message's size: the
-scanner holds the header it is in (up to a limit), the beginning of a line that may become a
-boundary, and what it has found.
+`Scanner.feed` takes chunks that end anywhere, `record` answers what is kept of the message and
+`finish` the same as an `Outline`.  However the message was cut, the outline is the same.
+Memory does not depend on the message's size: the scanner holds the header it is in (up to a
+limit), the beginning of a line that may become a boundary, and what it has found.
 
 How it works.  A stack of open parts, outermost first.  While a header is read, its blank
 line is looked for; in a body, and in a header too, only lines that start with "--" matter,
-and of those only the ones that are exactly an open boundary, with or without a closing "--".
+and of those only the ones that are exactly an open boundary, with or without a closing "--"
+(RFC 2046 §5.1.1 would take what only begins with one; but texts do, and so do other boundaries).
 Such a line ends all parts above the multipart it belongs to.  Everything between is passed
 over by `bytes.find` and `bytes.count`.  BODY and BODYSTRUCTURE are written as the parts
 are met; the two numbers that come before what they describe are filled in afterwards.
@@ -25,8 +26,8 @@ from dataclasses import dataclass
 from mailplat.message import rendering
 from mailplat.message.addresses import Mailbox
 from mailplat.message.addresses import parse as parse_addresses
-from mailplat.message.headers import joined_parameters, parse_parameters, unfolded
-from mailplat.message.outline import Outline, Part
+from mailplat.message.headers import parameter_texts, parse_parameters, unfolded
+from mailplat.message.outline import LEAF, MESSAGE, MULTIPART, Outline, packed, packed_part
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +81,14 @@ _ALL_FIELDS = _ENVELOPE_FIELDS | _CONTENT_FIELDS
 _BLANK = re.compile(rb"\n\r?\n")
 # RFC 2045 §5.1 tokens; white space around the slash is an old habit.
 _MEDIA_TYPE = re.compile(rb"([!#$%&'*+\-.^_`{|}~\w]{1,127})\s*/\s*([!#$%&'*+\-.^_`{|}~\w]{1,127})")
-_TOKEN = re.compile(rb"[^\s;()\"\x00-\x20\x7f-\xff]{1,64}")
+_ENCODING = re.compile(rb"\"?([!#$%&'*+\-.^_`{|}~\w]{1,64})(?![^\s\";(])")
 
 # RFC 2045 §5.2
 _US_ASCII = (b"charset", b"us-ascii")
 # RFC 3501 §9 wants a multipart to have at least one part.
 _NO_PART = b'("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 0 0'
 
-_LEAF, _MULTIPART, _MESSAGE = range(3)
+_TEXT_PLAIN, _RFC822 = (b"text", b"plain"), (b"message", b"rfc822")
 
 
 class _Open:
@@ -107,31 +108,29 @@ class _Open:
         "is_message",
         "kind",
         "lines",
-        "message",
         "parameters",
         "places",
         "subtype",
         "type",
     )
 
-    def __init__(self, header_start: int, default: tuple[str, str], is_message: bool) -> None:
+    def __init__(self, header_start: int, default: tuple[bytes, bytes], is_message: bool) -> None:
         self.header_start = header_start
         self.default = default
         self.is_message = is_message  # the header is a message's, not only a part's
-        self.kind = _LEAF
+        self.kind = LEAF
         self.body_start = header_start
         self.lines = 0  # line ends before the body
         self.counts = False  # its lines are asked for
-        self.type = "application"
-        self.subtype = "octet-stream"
-        self.parameters: tuple[tuple[bytes, bytes], ...] = ()
-        self.encoding = "7bit"
-        self.charset = ""
+        self.type = b"application"
+        self.subtype = b"octet-stream"
+        self.parameters: list[tuple[bytes, bytes]] = []
+        self.encoding = b"7bit"
+        self.charset = b""
         self.boundary: bytes | None = None
         self.described = b""  # rendered fields before the size
         self.extension = b""  # rendered extension data
-        self.children: list[Part] = []
-        self.message: Part | None = None
+        self.children = 0  # of a multipart, those that have ended
         self.places = (0, 0)  # where the size of a message/rfc822 goes in the two forms
 
 
@@ -158,9 +157,9 @@ class Scanner:
         self._envelope = b""
         self._body: list[bytes] = []
         self._structure: list[bytes] = []
-        self._root: Part | None = None
+        self._tree: list[bytes] = []  # the parts that have ended, as the record has them
         self._header_size = 0
-        self._stack = [_Open(0, ("text", "plain"), True)]
+        self._stack = [_Open(0, _TEXT_PLAIN, True)]
 
     def feed(self, chunk: bytes) -> None:
         """Take the next octets."""
@@ -170,21 +169,24 @@ class Scanner:
         if chunk:
             self._scan(chunk, False)
 
-    def finish(self) -> Outline:
-        """What was found.  To be called once, after the last chunk."""
+    def record(self) -> bytes:
+        """What was found, as it is kept (see `outline`).  To be called once, after the last chunk."""
         if self._tail:
             tail, self._tail = self._tail, b""
             self._scan(tail, True)
         self._close(0, 0)
-        assert self._root is not None
-        return Outline(
+        return packed(
             self._header_size,
             self._offset,
             self._envelope,
             b"".join(self._body),
             b"".join(self._structure),
-            self._root,
+            b"".join(self._tree),
         )
+
+    def finish(self) -> Outline:
+        """The same, taken apart."""
+        return Outline.from_bytes(self.record())
 
     # Taking octets
 
@@ -331,7 +333,8 @@ class Scanner:
             owner.boundary = None
             self._set_marks()
             return
-        default = ("message", "rfc822") if owner.subtype == "digest" else ("text", "plain")
+        # RFC 2046 §5.1.5
+        default = _RFC822 if owner.subtype == b"digest" else _TEXT_PLAIN
         opened = _Open(self._offset, default, False)
         self._stack.append(opened)
         if self._parts >= self._limits.parts:
@@ -351,18 +354,18 @@ class Scanner:
         end, lines = self._offset - line_end, self._lines - (line_end > 0)
         while len(self._stack) > depth:
             opened = self._stack.pop()
+            if opened.body_start > end:
+                # The line end before the boundary is the part's blank line: it stays in the
+                # part, and in what the part is in.
+                end, lines = self._offset, self._lines
             changed = changed or opened.boundary is not None
             counted = 0
             if opened.counts:
                 self._counting -= 1
                 counted = max(0, lines - opened.lines)
-            part = self._ended(opened, max(end, opened.body_start), counted)
-            if not self._stack:
-                self._root = part
-            elif self._stack[-1].kind == _MESSAGE:
-                self._stack[-1].message = part
-            else:
-                self._stack[-1].children.append(part)
+            self._ended(opened, end, counted)
+            if self._stack:
+                self._stack[-1].children += 1
         if changed:
             self._set_marks()
 
@@ -409,12 +412,12 @@ class Scanner:
                 self._body.append(b" %s " % envelope)
                 self._structure.append(b" %s " % envelope)
         self._describe(opened, fields, opaque=self._headers_left <= 0 and len(self._stack) > 1)
-        if opened.kind == _MESSAGE or opened.type == "text":
+        if opened.kind == MESSAGE or opened.type == b"text":
             opened.counts = True
             self._counting += 1
-        if opened.kind == _MESSAGE:
+        if opened.kind == MESSAGE:
             self._parts += 1
-            self._stack.append(_Open(self._offset, ("text", "plain"), True))
+            self._stack.append(_Open(self._offset, _TEXT_PLAIN, True))
             self._in_header = True
         elif opened.boundary is not None:
             self._set_marks()
@@ -444,37 +447,37 @@ class Scanner:
             if stated is None:
                 pairs = []
             else:
-                media_type, subtype = (word.decode("ascii").lower() for word in stated.groups())
+                media_type, subtype = stated[1].lower(), stated[2].lower()
         charset = boundary = b""
         for name, text in pairs:
             if name == b"charset" and not charset:
                 charset = text
             elif name == b"boundary" and not boundary:
                 boundary = text.rstrip()
-            elif b"*" in name:
-                joined = joined_parameters(pairs)
-                charset = charset or joined.get("charset", "").encode("latin-1", "replace")
-                boundary = boundary or joined.get("boundary", "").encode("latin-1", "replace").rstrip()
+            elif name in (b"charset*", b"boundary*"):
+                texts = parameter_texts(pairs)
+                charset = charset or texts.get("charset", "").encode("latin-1", "replace")
+                boundary = boundary or texts.get("boundary", "").encode("latin-1", "replace").rstrip()
                 break
-        if media_type == "multipart" and not 0 < len(boundary) <= self._limits.boundary:
+        if media_type == b"multipart" and not 0 < len(boundary) <= self._limits.boundary:
             # RFC 2046 §5.1.1: without a boundary there are no parts, only text.
-            media_type, subtype, pairs, stated, charset = "text", "plain", [], None, b""
+            media_type, subtype, pairs, stated, charset = b"text", b"plain", [], None, b""
         if opaque:
-            media_type, subtype, pairs = "application", "octet-stream", []
-        elif media_type == "multipart":
-            opened.kind = _MULTIPART
-        elif media_type == "message" and subtype == "rfc822":
-            opened.kind = _MESSAGE
-        if opened.kind != _LEAF and (
+            media_type, subtype, pairs = b"application", b"octet-stream", []
+        elif media_type == b"multipart":
+            opened.kind = MULTIPART
+        elif media_type == b"message" and subtype == b"rfc822":
+            opened.kind = MESSAGE
+        if opened.kind != LEAF and (
             len(self._stack) >= self._limits.depth
-            or (opened.kind == _MESSAGE and self._parts >= self._limits.parts)
+            or (opened.kind == MESSAGE and self._parts >= self._limits.parts)
         ):
-            opened.kind = _LEAF
-            media_type, subtype, pairs = "application", "octet-stream", []
-        if stated is None and media_type == "text":
+            opened.kind = LEAF
+            media_type, subtype, pairs = b"application", b"octet-stream", []
+        if stated is None and media_type == b"text":
             pairs, charset = [_US_ASCII], b"us-ascii"
-        opened.type, opened.subtype, opened.parameters = media_type, subtype, tuple(pairs)
-        opened.charset = charset.decode("latin-1").strip().lower()[:100]
+        opened.type, opened.subtype, opened.parameters = media_type, subtype, pairs
+        opened.charset = charset.strip().lower()[:100]
 
         parameters = rendering.parameters(pairs) if pairs else b"NIL"
         disposition = fields.get(b"content-disposition")
@@ -483,64 +486,64 @@ class Scanner:
             rendering.languages(fields.get(b"content-language")),
             rendering.nstring(fields.get(b"content-location")),
         )
-        if opened.kind == _MULTIPART:
+        if opened.kind == MULTIPART:
             opened.boundary = boundary
-            opened.described = b' "%s"' % subtype.encode("ascii")
+            opened.described = b' "%s"' % subtype
             opened.extension = b" %s%s" % (parameters, extension)
             self._body.append(b"(")
             self._structure.append(b"(")
             return
         stated_encoding = fields.get(b"content-transfer-encoding")
         if stated_encoding is not None:
-            token = _TOKEN.search(parse_parameters(stated_encoding, 0)[0])
+            # RFC 2045 §6.1: a token.  What is none, such as "text/html", counts as not given.
+            if stated_encoding.startswith(b"("):
+                stated_encoding = parse_parameters(stated_encoding, 0)[0]
+            token = _ENCODING.match(stated_encoding)
             if token is not None:
-                opened.encoding = token[0].decode("ascii").lower()
+                opened.encoding = token[1].lower()
         opened.described = b'("%s" "%s" %s %s %s "%s" ' % (
-            media_type.encode("ascii"),
-            subtype.encode("ascii"),
+            media_type,
+            subtype,
             parameters,
             rendering.nstring(fields.get(b"content-id")),
             rendering.nstring(fields.get(b"content-description")),
-            opened.encoding.replace("\\", "\\\\").encode("ascii"),
+            opened.encoding,
         )
         opened.extension = b" %s%s" % (rendering.nstring(fields.get(b"content-md5")), extension)
-        if opened.kind == _MESSAGE:
+        if opened.kind == MESSAGE:
             opened.places = (len(self._body) + 1, len(self._structure) + 1)
             self._body += (opened.described, b"")
             self._structure += (opened.described, b"")
 
-    def _ended(self, opened: _Open, end: int, lines: int) -> Part:
-        """The part whose body ends there; writes what comes after its children."""
+    def _ended(self, opened: _Open, end: int, lines: int) -> None:
+        """The part's body ends there; write what comes after its children."""
         size = b"%d" % (end - opened.body_start)
-        if opened.kind == _MULTIPART:
+        if opened.kind == MULTIPART:
             if not opened.children:
+                opened.children = 1
                 self._body.append(_NO_PART + b")")
                 self._structure.append(_NO_PART + b" NIL NIL NIL NIL)")
-                nothing = Part("text", "plain", (_US_ASCII,), "7bit", "us-ascii", end, end, end, 0)
-                opened.children.append(nothing)
+                words = (b"text", b"plain", b"7bit", b"us-ascii")
+                self._tree.append(packed_part(LEAF, 0, (end, end, end, 0), words, (_US_ASCII,)))
             self._body.append(opened.described + b")")
             self._structure.append(b"%s%s)" % (opened.described, opened.extension))
-        elif opened.kind == _MESSAGE:
+        elif opened.kind == MESSAGE:
             in_body, in_structure = opened.places
             self._body[in_body] = self._structure[in_structure] = size
             self._body.append(b" %d)" % lines)
             self._structure.append(b" %d%s)" % (lines, opened.extension))
         else:
             written = opened.described + size
-            if opened.type == "text":
+            if opened.type == b"text":
                 written += b" %d" % lines
             self._body.append(written + b")")
             self._structure.append(b"%s%s)" % (written, opened.extension))
-        return Part(
-            opened.type,
-            opened.subtype,
-            opened.parameters,
-            opened.encoding,
-            opened.charset,
-            opened.header_start,
-            opened.body_start,
-            end,
-            lines,
-            tuple(opened.children),
-            opened.message,
+        self._tree.append(
+            packed_part(
+                opened.kind,
+                opened.children,
+                (opened.header_start, opened.body_start, end, lines),
+                (opened.type, opened.subtype, opened.encoding, opened.charset),
+                opened.parameters,
+            )
         )

@@ -9,6 +9,7 @@ nowhere else.
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode, b64encode
 from binascii import Error as NotBase64
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -39,6 +40,7 @@ CODES: Mapping[type[MailError], str] = {
     errors.TemporaryError: "SYS/TEMP",
     errors.InUse: "IN-USE",
     errors.LoginFailed: "AUTH",
+    errors.AccountUnusable: "SYS/PERM",
 }
 
 
@@ -68,7 +70,8 @@ class POP3Session:
         hostname: our name, for the greeting.
         plaintext_login: who may send passwords without TLS: "never", "loopback", "always".
         utf8_to_all: send a message with UTF-8 in its header also to a client that did not
-            ask for it, as most do not, and take it well; False refuses (RFC 6856 §4).
+            ask for it, as most do not, and take it well.  RFC 6856 §2.1 wants it refused, and so
+            does False; a client that stops at the first refusal would then never get its other mail.
         limits: see `mailplat.pop3.engine.Limits`.
         log: a `twisted.logger.Logger`.
     """
@@ -109,8 +112,8 @@ class POP3Session:
     async def run(self) -> None:
         """From the greeting to the end; `PeerGone` passes."""
         wire, timeout = self._wire, self._limits.timeout
-        # No "<...>": that would be an offer of APOP (RFC 1939 §7).
-        self._say(f"+OK {self._hostname} POP3 server ready")
+        # No "<...>": that would be an offer of APOP (RFC 1939 §7); and no "[...]": a response code.
+        self._say(f"+OK {self._hostname.strip('[]')} POP3 server ready")
         try:
             wire.phase(self._limits.before_login)
             while True:
@@ -194,22 +197,23 @@ class POP3Session:
             "LANG",
             "IMPLEMENTATION mailplat",
         ]
-        if self._maildrop is None:
-            mechanisms = login.mechanisms(self._portal, wire.peer, self._plaintext_login)
-            if mechanisms:
-                capabilities.append(f"SASL {' '.join(mechanisms)}")  # RFC 5034
-            if self._password_allowed():
-                capabilities.append("USER")
-            if wire.can_start_tls:
-                capabilities.append("STLS")  # RFC 2595
+        # RFC 2449 §5: what is offered before the login is listed after it too.
+        mechanisms = login.mechanisms(self._portal, wire.peer, self._plaintext_login)
+        if mechanisms:
+            capabilities.append(f"SASL {' '.join(mechanisms)}")  # RFC 5034
+        if self._password_allowed():
+            capabilities.append("USER")
+        # RFC 2595 §4: listed where it is permitted.
+        if self._maildrop is None and wire.can_start_tls:
+            capabilities.append("STLS")
         wire.write("\r\n".join(("+OK Capabilities follow", *capabilities, ".", "")).encode("ascii"))
 
     async def _lang(self, argument: bytes) -> None:
-        # RFC 6856 §3
+        # RFC 6856 §3.2.  Of a range that ends in something else, as much as there is (RFC 4647 §3.4 Lookup).
         wanted = argument.decode("ascii").strip().lower()
         if not wanted:
             self._wire.write(b"+OK Languages follow\r\nen English\r\n.\r\n")
-        elif wanted in ("*", "i-default", "en") or wanted.startswith("en-"):
+        elif wanted == "*" or re.fullmatch(r"en(-[a-z0-9]{1,8})*|i-default", wanted):
             self._say("+OK en English it is")
         else:
             raise Refused("No such language here")
@@ -275,13 +279,6 @@ class POP3Session:
         self._wire.phase(None)
         self._messages = self._maildrop.messages()
         self._octets = sum(size for _, size in self._messages)
-        self._log.info(
-            "{account} reads {count} messages by pop3 from {host}",
-            account=entered.name,
-            count=len(self._messages),
-            host=self._wire.peer.host,
-            connection=self._wire.peer.connection,
-        )
         self._say(f"+OK {len(self._messages)} messages ({self._octets} octets)")
 
     async def _stls(self, argument: bytes) -> None:
@@ -477,7 +474,8 @@ def _decoded(text: bytes) -> bytes:
 def _told(error: MailError) -> str:
     """What the peer is told of `error`."""
     code = next((CODES[kind] for kind in type(error).__mro__ if kind in CODES), None)
-    return f"-ERR [{code}] {error.text}" if code else f"-ERR {error.text}"
+    # RFC 2449 §6.4: only a response code begins with "[".
+    return f"-ERR [{code}] {error.text}" if code else f"-ERR {error.text.lstrip('[')}"
 
 
 def _no_argument(argument: bytes) -> None:

@@ -1,6 +1,9 @@
 """
 The content of a message as SMTP carries it: after DATA, and in chunks (BDAT).
 
+For both directions: the readers take it off the wire, `DataWriter` puts it there, and
+`LineCheck` sees to it that what we pass on has no lone line break either.
+
 DATA (RFC 5321 §4.5.2) ends at CR LF "." CR LF and at nothing else, and lines carry a "."
 more where they begin with one.  BDAT (RFC 3030 §2) counts octets.  In both, CR and LF
 may occur only together (RFC 5321 §2.3.8): whoever takes a lone one for the end of a line
@@ -26,6 +29,10 @@ class Fault(Enum):
 
     LONE_LINE_BREAK = "Message contains a CR or LF that is not part of CR LF"
     TOO_LARGE = "Message too large"
+
+
+class LoneLineBreak(ValueError):
+    """The message has a CR or LF that is not part of CR LF."""
 
 
 def has_lone_line_break(block: bytes) -> bool:
@@ -112,6 +119,56 @@ class DataReader(_Reader):
             piece = piece[self._left_out :]
             self._left_out = 0
         return self._count(piece), after
+
+
+class DataWriter:
+    """Writes one message after DATA: the inverse of `DataReader`."""
+
+    def __init__(self) -> None:
+        # The line break after DATA is before the first line.
+        self._before = b"\r\n"
+
+    def feed(self, piece: bytes) -> bytes:
+        """What is sent for the next octets, which may end anywhere (RFC 5321 §4.5.2)."""
+        before, joined = self._before, self._before + piece
+        self._before = joined[-2:]
+        if _DOT in joined:
+            joined = joined.replace(_DOT, b"\r\n..")
+        return joined[len(before) :]
+
+    def finish(self) -> bytes:
+        """The end of the data; a last line that is not ended is, so that the end can be seen."""
+        return b".\r\n" if self._before == b"\r\n" else _END
+
+
+class LineCheck:
+    """Cuts a message that is to be sent so that no piece ends between CR and LF, and checks it."""
+
+    def __init__(self) -> None:
+        self._held = b""
+
+    def feed(self, piece: bytes) -> bytes:
+        """
+        The octets to send now.
+
+        Raises:
+            LoneLineBreak: there is one; nothing of this message may be sent any more.
+        """
+        block = self._held + piece if self._held else piece
+        self._held = b""
+        if block.endswith(b"\r"):
+            block, self._held = block[:-1], b"\r"
+        if has_lone_line_break(block):
+            raise LoneLineBreak
+        return block
+
+    def finish(self) -> None:
+        """
+        Raises:
+            LoneLineBreak: the last octet is a CR.
+        """
+        if self._held:
+            raise LoneLineBreak
 
 
 def _begun(block: bytes) -> int:

@@ -107,7 +107,7 @@ class Writer:
             raise StorageFull(reason=str(error)) from error
 
     async def finish(self) -> InMemory | InFile:
-        outline = self._scanner.finish().to_bytes()
+        outline = self._scanner.record()
         if self._file is None:
             return InMemory(b"".join(self._chunks), outline)
         file, self._file = self._file, None

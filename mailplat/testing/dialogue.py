@@ -27,6 +27,13 @@ Directives known here, where N is a connection, 1 if left out:
     @ stop                  the server goes down (grace of 10 seconds)
 
 When the file ends, everything the server said must have been expected.
+
+A client is tried the other way round, with `client=True`: the file plays the server, so `S:` is
+what it says, and `C:`, `C~`, `C*`, `C-` and `C! closed` what is expected of the client.  The client
+connects by `Dialogue.endpoint`; a connection's number says when it was opened.  `@ hangup`,
+`@ reset`, `@ hold` and `@ release` are then the server's doing, and instead of `@ tls` there is
+
+    @ upgrade TEXT          the server says TEXT (escapes as above) and begins TLS right after it
 """
 
 from __future__ import annotations
@@ -39,12 +46,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.ssl import CertificateOptions
 from twisted.internet.task import Clock, deferLater
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
+from zope.interface import implementer
 
 from mailplat.connection import MailFactory
 from mailplat.testing.transport import Pipe
@@ -74,7 +83,11 @@ class _Step:
     connection: int
 
 
-def _parse(path: Path) -> list[_Step]:
+def _parse(path: Path, plays: str) -> list[_Step]:
+    """
+    Args:
+        plays: "C" or "S", the side that the file plays; of the other one it says what is expected.
+    """
     steps: list[_Step] = []
     for number, line in enumerate(path.read_text("utf-8").split("\n"), 1):
         if not line.strip() or line.startswith("#"):
@@ -84,10 +97,10 @@ def _parse(path: Path) -> list[_Step]:
             steps.append(_Step(number, "@", name, text, 0))
             continue
         found = _LINE.fullmatch(line)
-        if found is None or (found["side"] == "C" and found["kind"] != ":"):
+        if found is None or (found["side"] == plays and found["kind"] != ":"):
             raise DialogueError(f"{path}:{number}: not a line of a dialogue: {line!r}")
         if found["kind"] == "!" and found["text"].strip() != "closed":
-            raise DialogueError(f"{path}:{number}: only 'S! closed' is known")
+            raise DialogueError(f"{path}:{number}: only '{found['side']}! closed' is known")
         steps.append(_Step(number, found["side"], found["kind"], found["text"], int(found["number"] or 1)))
     return steps
 
@@ -101,8 +114,8 @@ def _bytes(text: str) -> bytes:
     return _ESCAPE.sub(lambda m: bytes((int(m[1], 16),)) if m[1] else _ESCAPED[m[2]], data) + end
 
 
-class _Client(Protocol):
-    """The client's side of a connection: keeps what the server said."""
+class _End(Protocol):
+    """The file's end of a connection: keeps what the other side said."""
 
     transport: Any
 
@@ -120,6 +133,17 @@ class _Client(Protocol):
         self.lost = True
 
 
+@implementer(IStreamClientEndpoint)
+class _Endpoint:
+    """Leads a client to `arrived`, which makes a connection and answers its protocol."""
+
+    def __init__(self, arrived: Callable[[Any], Any]) -> None:
+        self._arrived = arrived
+
+    def connect(self, protocolFactory: Any) -> Deferred[Any]:
+        return succeed(self._arrived(protocolFactory))
+
+
 class Dialogue:
     """
     One dialogue file and what it is played against.
@@ -127,41 +151,49 @@ class Dialogue:
     Args:
         path: the file.
         factory: a factory, or what makes one; called when the first connection is
-            opened, so that directives before may still say how it is made.
+            opened, so that directives before may still say how it is made.  None with `client`.
         clock: the factory's reactor.
         directives: further directives: called with the words after the name, may
             return an awaitable.
         reactor: where answers may take a while because a part of the server works in
             threads, the reactor they come back to; otherwise every answer is there at once.
         client_tls: the client's context factory; the default trusts anybody.
+        client: what is tried is a client; the file plays the server.
+        server_tls: with `client`: the server's context factory.
 
     Attributes:
+        endpoint: with `client`: an IStreamClientEndpoint that leads here.
         names: the names bound by `S~` so far.
     """
 
     def __init__(
         self,
         path: str | Path,
-        factory: MailFactory | Callable[[], MailFactory],
+        factory: MailFactory | Callable[[], MailFactory] | None,
         clock: Clock,
         *,
         directives: Mapping[str, Callable[..., object]] | None = None,
         reactor: Any = None,
         client_tls: Any = None,
+        client: bool = False,
+        server_tls: Any = None,
     ) -> None:
+        self.endpoint = _Endpoint(self._arrived)
+        self._plays, self._hears = ("S", "C") if client else ("C", "S")
+        self._server_tls = server_tls
         self.names: dict[str, str] = {}
         self._path = Path(path)
         self._factory = factory
         self._clock = clock
         self._reactor = reactor
         self._client_tls = client_tls
-        self._clients: dict[int, _Client] = {}
+        self._clients: dict[int, _End] = {}
         self._pipes: dict[int, Pipe] = {}
         self._host = "127.0.0.1"
         self._secure = False
         self._transcript: list[str] = []
         self._directives: dict[str, Callable[..., object]] = {
-            "tls": self._start_tls,
+            **({"upgrade": self._upgrade} if client else {"tls": self._start_tls}),
             "secure": self._from_now_on_secure,
             "peer": self._from_now_on_peer,
             "clock": self._pass_time,
@@ -183,7 +215,7 @@ class Dialogue:
         """
         step = _Step(0, "@", "", "", 0)
         try:
-            for step in _parse(self._path):
+            for step in _parse(self._path, self._plays):
                 await self._play(step)
             await self._settle()
             for number, client in self._clients.items():
@@ -207,11 +239,12 @@ class Dialogue:
             await self._direct(step)
             return
         client = await self._connected(step.connection)
-        if step.side == "C":
+        if step.side == self._plays:
             data = _bytes(self._substituted(step.text))
             if client.lost:
-                raise DialogueError(f"the server has closed the connection; not sent: {step.text}")
-            self._note(step.connection, "C", step.text)
+                other = "client" if self._plays == "S" else "server"
+                raise DialogueError(f"the {other} has closed the connection; not sent: {step.text}")
+            self._note(step.connection, self._plays, step.text)
             self._skip(step.connection, client)
             client.transport.write(data)
             self._pump()
@@ -227,7 +260,7 @@ class Dialogue:
             self._skip(step.connection, client)
             if client.lines or client.data or not client.lost:
                 raise self._wrong(step.connection, "the connection to be closed", self._next(client))
-            self._note(step.connection, "S", "(closed)")
+            self._note(step.connection, self._hears, "(closed)")
         else:
             await self._expect(step, client)
 
@@ -241,7 +274,7 @@ class Dialogue:
             await result
         self._pump()
 
-    async def _expect(self, step: _Step, client: _Client) -> None:
+    async def _expect(self, step: _Step, client: _End) -> None:
         exact = self._substituted(step.text)
         pattern = re.escape(exact) if step.kind == ":" else self._substituted(step.text, re.escape)
         regex = re.compile(pattern)
@@ -258,13 +291,13 @@ class Dialogue:
         await self._until(ready)
         if client.skipping and passed < len(client.lines):
             for line in client.lines[:passed]:
-                self._note(step.connection, "S", line)
+                self._note(step.connection, self._hears, line)
             del client.lines[:passed]
         client.skipping = False
         found = regex.fullmatch(client.lines[0]) if client.lines else None
         if found is None:
-            raise self._wrong(step.connection, f"S{step.kind} {step.text}", self._next(client))
-        self._note(step.connection, "S", client.lines.pop(0))
+            raise self._wrong(step.connection, f"{self._hears}{step.kind} {step.text}", self._next(client))
+        self._note(step.connection, self._hears, client.lines.pop(0))
         self.names.update({name: text for name, text in found.groupdict().items() if text is not None})
 
     def _substituted(self, text: str, quoted: Callable[[str], str] = str) -> str:
@@ -278,10 +311,12 @@ class Dialogue:
 
     # Connections
 
-    async def _connected(self, number: int) -> _Client:
+    async def _connected(self, number: int) -> _End:
         client = self._clients.get(number)
+        if client is None and self._plays == "S":
+            raise DialogueError(f"the client has not opened connection {number}")
         if client is None:
-            client = self._clients[number] = _Client()
+            client = self._clients[number] = _End()
             factory = self._made_factory()
             address = IPv6Address if ":" in self._host else IPv4Address
             peer = address("TCP", self._host, 40000 + number)
@@ -292,8 +327,20 @@ class Dialogue:
             self._pump()
         return client
 
+    def _arrived(self, client: Any) -> Any:
+        """A client connects to us."""
+        number = len(self._clients) + 1
+        end = self._clients[number] = _End()
+        here, there = IPv4Address("TCP", "127.0.0.1", 40000 + number), IPv4Address("TCP", self._host, 25)
+        # A client that speaks TLS at once brings it with it.
+        tls = (None, self._server_tls) if self._secure else None
+        protocol = client.buildProtocol(there)
+        self._pipes[number] = Pipe(protocol, end, here, there, self._clock, tls)
+        return protocol
+
     def _made_factory(self) -> MailFactory:
         if not isinstance(self._factory, MailFactory):
+            assert self._factory is not None
             self._factory = self._factory()
         return self._factory
 
@@ -302,7 +349,7 @@ class Dialogue:
             self._client_tls = CertificateOptions()
         return self._client_tls
 
-    def _client(self, number: str) -> _Client:
+    def _client(self, number: str) -> _End:
         try:
             return self._clients[int(number)]
         except (KeyError, ValueError):
@@ -340,6 +387,14 @@ class Dialogue:
         client.transport.startTLS(self._trusting())
         self._pump()
 
+    def _upgrade(self, text: str) -> None:
+        number = max(self._clients)
+        self._note(number, "S", text)
+        transport = self._clients[number].transport
+        transport.write(_bytes(text))
+        # Before anything moves: what the client says next is TLS.
+        transport.startTLS(self._server_tls)
+
     def _from_now_on_secure(self) -> None:
         self._secure = True
 
@@ -359,11 +414,11 @@ class Dialogue:
 
     def _hold(self, number: str = "1") -> None:
         self._client(number)
-        self._pipes[int(number)].hold(True)
+        self._pipes[int(number)].hold(True, self._plays == "S")
 
     def _release(self, number: str = "1") -> None:
         self._client(number)
-        self._pipes[int(number)].hold(False)
+        self._pipes[int(number)].hold(False, self._plays == "S")
 
     def _stop(self) -> None:
         self._made_factory().stop(10.0)
@@ -373,15 +428,16 @@ class Dialogue:
     def _note(self, connection: int, side: str, text: str) -> None:
         self._transcript.append(f"{connection if connection > 1 else ''}{side}: {text}")
 
-    def _skip(self, connection: int, client: _Client) -> None:
+    def _skip(self, connection: int, client: _End) -> None:
         """After `S*`, pass over what has been said."""
         if client.skipping:
             client.skipping = False
             for line in client.lines:
-                self._note(connection, "S", line)
+                self._note(connection, self._hears, line)
             client.lines.clear()
+            client.data = b""
 
-    def _next(self, client: _Client) -> str:
+    def _next(self, client: _End) -> str:
         if client.lines:
             return client.lines[0]
         if client.data:

@@ -81,7 +81,7 @@ def outline_of(body: bytes) -> bytes:
     """The outline that the server's own spool would make of these bytes."""
     scanner = Scanner()
     scanner.feed(body)
-    return scanner.finish().to_bytes()
+    return scanner.record()
 
 
 def new_message(

@@ -2,14 +2,16 @@
 A connection in memory: two transports joined by a pipe, with flow control and real TLS.
 
 Bytes move only in `Pipe.pump`, so nothing happens inside the stack of whoever wrote, and
-a test decides when the network moves.  What Twisted's own TCP transports do and mail
-protocols rely on is done here too: a reader may pause, a writer's producer is told when
-its peer does not read, a close lets what was written arrive first, the end of a peer's
-input reaches `IHalfCloseableProtocol`, and `startTLS` puts OpenSSL in between.
+a test decides when the network moves (`mailplat.testing.network` has a clock do it).  What
+Twisted's own TCP transports do and mail protocols rely on is done here too: a reader may
+pause, a writer's producer is told when its peer does not read, a close lets what was written
+arrive first, the end of a peer's input reaches `IHalfCloseableProtocol`, and `startTLS` puts
+OpenSSL in between.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
@@ -30,18 +32,25 @@ from zope.interface import alsoProvides, implementer
 #: A writer is told to pause when its peer has left more than this unread, in octets.
 WINDOW = 64 * 1024
 
+#: What arrives at one time, in octets.
+ARRIVAL = 64 * 1024
+
+Stirred = Callable[[Callable[[], bool]], object]
+
 
 class _End:
     """One end of a pipe below TLS: what TLS, or the plain transport, writes through."""
 
     other: _End
 
-    def __init__(self, address: IAddress) -> None:
+    def __init__(self, address: IAddress, stirred: Stirred) -> None:
         self.address = address
+        self._stirred = stirred
         self.protocol: Any = None
         self.inbox: list[bytes] = []
         self.paused = False
         self.closing = False  # nothing more is written; gone when all has arrived
+        self.aborting = False  # gone whatever has arrived
         self.told_end = False
         self.lost = False
         self.disconnecting = False
@@ -56,6 +65,7 @@ class _End:
         if self.lost or self.closing or not data:
             return
         self.other.inbox.append(bytes(data))
+        self._stirred(self.other.deliver)
         if self._producer is not None and not self._choked and self.other.unread > WINDOW:
             self._choked = True
             self._producer.pauseProducing()
@@ -79,19 +89,28 @@ class _End:
 
     def resumeProducing(self) -> None:
         self.paused = False
+        self._stirred(self.deliver)
 
     def stopProducing(self) -> None:
         self.loseConnection()
 
     def loseConnection(self) -> None:
         self.closing = self.disconnecting = True
+        self._stirred(self.other.deliver)
+        self._stirred(self.deliver)
 
     def abortConnection(self) -> None:
+        # As Twisted's: nobody hears of it inside the stack of whoever aborts.
         if not self.lost:
-            self.inbox.clear()
-            self.other.inbox.clear()
-            self.lose(ConnectionAborted())
-            self.other.lose(ConnectionLost())
+            self.aborting = self.closing = self.disconnecting = True
+            self._stirred(self.deliver)
+            self._stirred(self.other.deliver)
+
+    def cut(self) -> None:
+        self.inbox.clear()
+        self.other.inbox.clear()
+        self.lose(ConnectionAborted())
+        self.other.lose(ConnectionLost())
 
     def getPeer(self) -> Any:
         return self.other.address
@@ -104,15 +123,21 @@ class _End:
             self.lost = self.disconnecting = True
             failure: Any = Failure  # Twisted has no types for it yet
             self.protocol.connectionLost(failure(reason))
+            self._stirred(self.deliver)
 
     def deliver(self) -> bool:
         """Hand over what has arrived; True if that was anything."""
-        if self.lost or self.paused:
+        if self.lost:
+            return False
+        if self.aborting or self.other.aborting:
+            (self if self.aborting else self.other).cut()
+            return True
+        if self.paused:
             return False
         if self.inbox:
             data = b"".join(self.inbox)
-            self.inbox.clear()
-            self.protocol.dataReceived(data)
+            self.inbox[:] = [data[ARRIVAL:]] if len(data) > ARRIVAL else []
+            self.protocol.dataReceived(data[:ARRIVAL])
             other = self.other
             if other._choked and not self.unread:
                 other._choked = False
@@ -240,7 +265,11 @@ class Pipe:
         client, server: the protocols; `makeConnection` is called on both.
         client_address, server_address: what `getPeer` and `getHost` answer.
         clock: see `MemoryTransport`.
-        tls: (client context factory, server context factory) for TLS from the start.
+        tls: (client context factory, server context factory) for TLS from the start; None for a
+            protocol that brings its TLS with it.
+        stirred: called when something is on its way to an end, and when an end is lost, with
+            that end's `deliver`, which hands over what has arrived there and tells if it was
+            anything; to be called later instead of `pump`.
     """
 
     def __init__(
@@ -251,12 +280,14 @@ class Pipe:
         server_address: IAddress,
         clock: IReactorTime,
         tls: tuple[Any, Any] | None = None,
+        stirred: Stirred = lambda deliver: None,
     ) -> None:
-        self._ends = near, far = _End(client_address), _End(server_address)
+        self._ends = near, far = _End(client_address, stirred), _End(server_address, stirred)
         near.other, far.other = far, near
         for end, protocol, is_client in ((near, client, True), (far, server, False)):
-            if tls is not None:
-                protocol = _tls(tls[0] if is_client else tls[1], is_client, clock, protocol, True)
+            context = None if tls is None else tls[0 if is_client else 1]
+            if context is not None:
+                protocol = _tls(context, is_client, clock, protocol, True)
             end.protocol = protocol
             protocol.makeConnection(MemoryTransport(end, is_client, clock))
 
@@ -266,13 +297,13 @@ class Pipe:
         moved = far.deliver()
         return near.deliver() or moved
 
-    def hold(self, held: bool) -> None:
-        """Make the client stop reading, or read again."""
-        self._ends[0].paused = held
+    def hold(self, held: bool, server: bool = False) -> None:
+        """Make the client, or the server, stop reading, or read again."""
+        self._ends[server].paused = held
 
     def cut(self) -> None:
         """Break the connection, as a dying network does."""
-        self._ends[0].abortConnection()
+        self._ends[0].cut()
 
     @property
     def lost(self) -> bool:

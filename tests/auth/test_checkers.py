@@ -318,6 +318,33 @@ class Others(SynchronousTestCase):
             checker = Directory({ALICE: answer, b"alice": answer})
             self.failureResultOf(self.ask(checker, b"alice"), UnauthorizedLogin)
 
+    def test_what_cannot_be_prepared(self) -> None:
+        """Not UTF-8, or prohibited (RFC 4616 §2, RFC 6856 §2.2): nobody's, whatever the checker thinks."""
+        everybody = Directory({ALICE: ALICE, b"al\xffice": ALICE, "al\ufffdice@example.test".encode(): ALICE})
+        named = NamedChecker(everybody, Names(["example.test"]))
+        for username, password in (
+            (ALICE, b"\xff"),
+            (ALICE, b"se\0cret"),
+            (ALICE, "\ue000".encode()),
+            (b"al\xffice", b"secret"),
+            ("al\ufffdice".encode(), b"secret"),
+        ):
+            attempt = named.requestAvatarId(UsernamePassword(username, password))
+            self.failureResultOf(attempt, UnauthorizedLogin)
+        # The checker is given what was typed: how it was hashed, only it knows.
+        typed = "p\u00a0w".encode()
+        seen: list[bytes] = []
+
+        @implementer(ICredentialsChecker)
+        class Seeing(Directory):
+            async def requestAvatarId(self, credentials: Any) -> Any:
+                seen.append(credentials.password)
+                return await super().requestAvatarId(credentials)
+
+        named = NamedChecker(Seeing({ALICE: ALICE}), Names(["example.test"]))
+        self.assertEqual(self.successResultOf(named.requestAvatarId(UsernamePassword(ALICE, typed))), ALICE)
+        self.assertEqual(seen, [typed])
+
     def test_trouble_passes(self) -> None:
         checker = Directory({ALICE: RuntimeError("the directory is down")})
         self.failureResultOf(self.ask(checker, b"alice"), RuntimeError)

@@ -137,6 +137,23 @@ class Owners(Case):
         self.assertEqual(self.delay("192.0.2.1", "alice"), 8.0)
 
 
+class OnLoopback(Case):
+    """Webmail, a proxy or a script: one address, and many people behind it."""
+
+    def test_only_the_account_that_is_guessed_at_is_slowed_down(self) -> None:
+        for host in ("127.0.0.1", "::1", ""):
+            for _ in range(10):
+                self.fail(host, "mallory")
+            self.assertEqual(self.delay(host, "mallory"), 8.0)
+            # Also somebody who was never here, as everybody after a restart.
+            self.assertEqual(self.delay(host, "alice"), 0)
+
+    def test_not_from_elsewhere(self) -> None:
+        for _ in range(10):
+            self.fail("127.0.0.1", "alice")
+        self.assertEqual(self.delay("192.0.2.1", "alice"), 0)
+
+
 class Networks(Case):
     def test_of_an_address(self) -> None:
         for host, counted in (
@@ -145,6 +162,7 @@ class Networks(Case):
             ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
             ("2001:db8:1:2::", "2001:db8:1:2::/64"),
             ("fe80::1%eth0", "fe80::/64"),
+            ("::1", "::1"),
             ("not:an:address", "not:an:address"),
         ):
             self.assertEqual(network(host), counted)

@@ -29,6 +29,7 @@ from mailplat.auth.login import (
 )
 from mailplat.auth.portal import MailPortal
 from mailplat.errors import (
+    AccountUnusable,
     InUse,
     LoginCancelled,
     LoginFailed,
@@ -186,7 +187,7 @@ class WithPassword(Case):
         for error, told in (
             (InUse("Taken"), InUse),
             (StorageFull(), StorageFull),
-            (NoSuchAccount(), LoginFailed),
+            (NoSuchAccount(), AccountUnusable),
             (NotImplementedError(), LoginUnavailable),
         ):
             self.realm.error = error

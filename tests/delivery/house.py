@@ -51,7 +51,7 @@ class Spooled:
     def __init__(self, body=BODY, in_memory=True):
         scanner = Scanner()
         scanner.feed(body)
-        self.outline = scanner.finish().to_bytes()
+        self.outline = scanner.record()
         self.data = body if in_memory else None
         self.size = len(body)
         self._body = body

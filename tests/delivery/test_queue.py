@@ -68,15 +68,18 @@ class Agent:
 
 
 class Reporter:
-    """Writes down what senders would be told."""
+    """Writes down what it was asked to tell; `fail` is raised, if set."""
 
     def __init__(self):
         self.told = []
+        self.fail = None
 
     async def report(self, item, about, message, prefix):
-        for recipient, outcome in about:
+        if self.fail:
+            raise self.fail
+        for one, outcome in about:
             kind = type(outcome.error).__name__ if outcome.error else "delivered"
-            self.told.append((recipient.target.address.local, kind))
+            self.told.append((one.target.address.local, kind))
         return None
 
 
@@ -140,6 +143,19 @@ class ScheduleTests(SynchronousTestCase):
         self.assertEqual(Schedule(delay_notice=0).first_notice(Envelope(SENDER), 0), 5 * DAY)
 
 
+class ScheduleLimitsTests(SynchronousTestCase):
+    def test_limit_retries(self):
+        schedule = Schedule(retries=(10, 20), jitter=0.0)
+        self.assertEqual([schedule.interval(n, 0.5) for n in (1, 2, 3, 100)], [10, 20, 20, 20])
+
+    def test_limit_lifetime(self):
+        schedule = Schedule(lifetime=100, report_lifetime=50, delay_notice=60)
+        self.assertEqual(schedule.end(Envelope(SENDER), 1000), 1100)
+        self.assertEqual(schedule.end(Envelope(None), 1000), 1050)
+        self.assertEqual(schedule.first_notice(Envelope(SENDER), 1000), 1060)
+        self.assertEqual(schedule.first_notice(Envelope(None), 1000), 1050)
+
+
 class AttemptTests(QueueTestCase):
     def test_delivered_at_once(self):
         self.add("bob")
@@ -148,7 +164,7 @@ class AttemptTests(QueueTestCase):
         self.assertEqual(self.agent.envelope.recipients, (Address("bob", "far.test"),))
         self.assertEqual(self.agent.envelope.sender, SENDER)
         self.assertEqual(self.left(), [])
-        self.assertEqual(self.reporter.told, [])
+        self.assertEqual(self.reporter.told, [("bob", "delivered")])
 
     def test_what_was_there_at_the_start(self):
         self.queue.stop()
@@ -175,7 +191,7 @@ class AttemptTests(QueueTestCase):
     def test_refused(self):
         self.agent.answers = {"bob": PermanentError("no such user")}
         self.add("bob", "carol")
-        self.assertEqual(self.reporter.told, [("bob", "PermanentError")])
+        self.assertEqual(self.reporter.told, [("bob", "PermanentError"), ("carol", "delivered")])
         self.assertEqual(self.left(), [])
 
     def test_five_days(self):
@@ -214,30 +230,26 @@ class AttemptTests(QueueTestCase):
 
 
 class ReportTests(QueueTestCase):
-    def check(self, error, notify, told):
-        self.agent.answers = {"bob": error}
-        self.add("bob", request=ReportRequest(notify))
-        self.run_for(5 * 3600)
-        self.assertEqual(self.reporter.told, told)
+    def test_a_failure_that_cannot_be_told_is_not_forgotten(self):
+        self.reporter.fail = StorageFull()
+        self.agent.answers = {"bob": PermanentError("no")}
+        self.add("bob", "carol")
+        (item,) = now(self.store.items(0, 10))
+        self.assertEqual([one.target.address.local for one in item.recipients], ["bob"])
+        self.reporter.fail = None
+        self.run_for(600)
+        self.assertEqual(self.reporter.told, [("bob", "PermanentError")])
+        self.assertEqual(self.left(), [])
 
-    def test_never(self):
-        self.check(PermanentError(), frozenset(), [])
-
-    def test_never_of_delay(self):
-        self.check(TemporaryError(), frozenset({"FAILURE"}), [])
-
-    def test_success(self):
-        self.check(None, frozenset({"SUCCESS"}), [("bob", "delivered")])
-
-    def test_success_is_not_told_unasked(self):
-        self.check(None, None, [])
-
-    def test_success_that_the_next_host_tells(self):
-        async def deliver(envelope, message, prefix, targets):
-            return [Outcome(target.address, passed_on=True) for target in targets]
-
-        self.agent.deliver = deliver
-        self.check(None, frozenset({"SUCCESS"}), [])
+    def test_a_delay_that_cannot_be_told_is_told_later(self):
+        self.agent.answers = {"bob": TemporaryError("not now")}
+        self.add("bob")
+        self.reporter.fail = StorageFull()
+        self.run_for(4 * 3600 + 60)
+        self.assertEqual(self.reporter.told, [])
+        self.reporter.fail = None
+        self.run_for(120)
+        self.assertEqual(self.reporter.told, [("bob", "TemporaryError")])
 
     def test_report_and_outcome_are_one_commit(self):
         report = self.queue.item(
@@ -248,13 +260,13 @@ class ReportTests(QueueTestCase):
         )
 
         async def make(item, about, message, prefix):
-            self.reporter.told.append(item.id)
-            return report
+            self.reporter.told.append((item.id, [type(outcome.error) for _, outcome in about]))
+            return report if item.id == 1 else None
 
         self.reporter.report = make
         self.agent.answers = {"bob": PermanentError()}
         self.add("bob")
-        self.assertEqual(self.reporter.told, [1])
+        self.assertEqual(self.reporter.told[0], (1, [PermanentError]))
         self.clock.advance(1)
         self.assertEqual([place for _, _, place in self.agent.attempts], ["far.test", "near.test"])
         self.assertEqual(report.body.closed, 1)
@@ -328,6 +340,102 @@ class PlacesTests(QueueTestCase):
             self.add("bob", place=f"{number}.test")
         self.run_for(60)
         self.assertEqual(len({place for _, _, place in self.agent.attempts}), 300)
+
+
+class LimitsTests(QueueTestCase):
+    def again(self, **limits):
+        """The queue under other limits, not started."""
+        self.queue.stop()
+        self.limits = QueueLimits(**limits)
+        self.queue = self.make()
+
+    def test_limit_line(self):
+        asked = []
+        take = self.store.take
+
+        async def taking(agent, place, before, most):
+            asked.append(most)
+            return await take(agent, place, before, most)
+
+        self.store.take = taking
+        self.again(line=2)
+        for _ in range(5):
+            self.add("bob")
+        self.queue.start()
+        self.clock.advance(1)
+        self.assertEqual(self.left(), [])
+        self.assertEqual(set(asked), {2})
+
+    def test_limit_failing(self):
+        self.again(failing=1)
+        self.agent.raises = HostUnreachable()
+        self.queue.start()
+        for place in ("a.test", "a.test", "a.test", "b.test"):
+            self.add("bob", place=place)
+        self.run_for(330)
+        # a.test was forgotten when b.test failed: it rests for the first interval again.
+        times = [when for when, _, place in self.agent.attempts if place == "a.test"]
+        self.assertEqual(len(times), 2)
+        self.run_for(330)
+        times = [when for when, _, place in self.agent.attempts if place == "a.test"]
+        self.assertEqual(len(times), 3)
+
+    def test_limit_look(self):
+        self.again(look=600.0)
+        self.store.watch = lambda hint: lambda: None
+        self.queue.start()
+        self.add("bob")
+        self.run_for(570)
+        self.assertEqual(self.agent.attempts, [])
+        self.run_for(60)
+        self.assertEqual(len(self.agent.attempts), 1)
+
+    def test_limit_pause(self):
+        looks = []
+        places = self.store.places
+
+        async def looking(*arguments):
+            looks.append(self.clock.seconds())
+            return await places(*arguments)
+
+        self.again(pause=2.0)
+        self.store.places = looking
+        self.queue.start()
+        for _ in range(100):
+            self.queue.kick()
+        self.clock.advance(1)
+        self.assertEqual(len(looks), 1)
+        self.clock.advance(1)
+        self.assertEqual(len(looks), 2)
+
+    def test_limit_again(self):
+        self.again(again=50.0)
+        settle, failures = self.store.settle, [StorageFull()]
+
+        async def failing(results, items=()):
+            if failures:
+                raise failures.pop()
+            await settle(results, items)
+
+        self.store.settle = failing
+        self.queue.start()
+        self.add("bob")
+        self.clock.advance(49)
+        self.assertEqual(self.left(), [1])
+        self.clock.advance(1)
+        self.assertEqual(self.left(), [])
+
+    def test_limit_stop(self):
+        self.again(stop=2.0)
+        self.agent.answers = {"bob": "hang"}
+        self.queue.start()
+        self.add("bob")
+        stopped = []
+        self.queue.stop().addCallback(stopped.append)
+        self.clock.advance(1.9)
+        self.assertEqual(stopped, [])
+        self.clock.advance(0.1)
+        self.assertEqual(stopped, [None])
 
 
 class OperatorTests(QueueTestCase):
@@ -411,14 +519,6 @@ class StopTests(QueueTestCase):
         self.assertEqual(stopped, [None])
         self.assertEqual(self.left(), [])
         self.assertEqual(self.clock.getDelayedCalls(), [])
-
-    def test_limit_stop(self):
-        self.agent.answers = {"bob": "hang"}
-        self.add("bob")
-        stopped = []
-        self.queue.stop().addCallback(stopped.append)
-        self.clock.advance(5)
-        self.assertEqual(stopped, [None])
 
     def test_nothing_is_begun_any_more(self):
         self.queue.stop()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from datetime import date
-from time import perf_counter
+from time import thread_time
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -540,7 +540,7 @@ class HostileTests(Cases):
     def test_deep_parentheses_are_refused_quickly(self) -> None:
         # twisted.md E 17
         deep = b"(" * 10_000
-        started = perf_counter()
+        started = thread_time()
         self.refused(
             *(b"SEARCH " + deep + b"ALL" + b")" * 10_000, b"SEARCH " + b"NOT " * 10_000 + b"ALL"),
             *(
@@ -551,7 +551,7 @@ class HostileTests(Cases):
                 b"LIST " + deep,
             ),
         )
-        self.assertLess(perf_counter() - started, 1)
+        self.assertLess(thread_time() - started, 1)
 
     def test_long_commands_are_linear(self) -> None:
         limits = Limits()
@@ -566,10 +566,10 @@ class HostileTests(Cases):
             b"SEARCH MODSEQ " + b"1" * 200_000,
             b'ID ("' + b"\\\\" * 100_000 + b'" NIL)',
         ):
-            started = perf_counter()
+            started = thread_time()
             with contextlib.suppress(Malformed):
                 read(text, limits=limits)
-            self.assertLess(perf_counter() - started, 2, text[:30])
+            self.assertLess(thread_time() - started, 2, text[:30])
 
     words = st.sampled_from(
         [name.encode() for name in READERS]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from time import perf_counter
+from time import thread_time
 from typing import Any
 
 from hypothesis import given, settings
@@ -178,6 +178,7 @@ class FramingTests(SynchronousTestCase):
             (found,) = pieces(b"a X {" + size + b"}\r\n", "refuse")
             self.assertIsInstance(found, Announced)
             self.assertGreaterEqual(found.size, 10**19)
+            self.assertEqual(found.text, b"a X ")
 
     def test_not_a_literal(self) -> None:
         # twisted.md E 15: numbers that only int() understands.
@@ -207,11 +208,11 @@ class FramingTests(SynchronousTestCase):
 
     def test_octet_by_octet_is_linear(self) -> None:
         framer = Framer(1000)
-        started = perf_counter()
+        started = thread_time()
         for _ in range(65536):
             framer.receive(b"x")
             framer.next_piece(65536)
-        self.assertLess(perf_counter() - started, 2)
+        self.assertLess(thread_time() - started, 2)
 
     @settings(max_examples=100, deadline=None)
     @given(

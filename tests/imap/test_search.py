@@ -66,3 +66,44 @@ class TextTests(SynchronousTestCase):
         self.assertEqual(self.found(bodies, Not(HeaderContains("subject", "TWO")), outlined=False), [1])
         self.assertEqual(self.found(bodies, HeaderContains("cc", ""), outlined=False), [])
         self.assertEqual(self.found(bodies, HeaderContains("subject", ""), outlined=False), [1, 2])
+
+    def test_addresses_as_the_envelope_has_them(self) -> None:
+        """RFC 3501 §6.4.4: "in the envelope structure's FROM field"; what stands there counts as well."""
+        bodies = [
+            b"From: <joe (the other) @ (at) example.test>\r\n\r\n",
+            b"From: joe @example.test (Joe (Q.) Public)\r\n\r\n",
+            b'From: "Joe \\"Q.\\" Public" <joe@example.test>\r\n\r\n',
+            b"From: =?utf-8?q?J=C3=B6e?= <joe@ example.test>\r\n\r\n",
+        ]
+        self.assertEqual(self.found(bodies, HeaderContains("from", "joe@example.test")), [1, 2, 3, 4])
+        self.assertEqual(self.found(bodies, HeaderContains("from", 'joe "q." public')), [3])
+        self.assertEqual(self.found(bodies, HeaderContains("from", "the other")), [1])
+        self.assertEqual(self.found(bodies, HeaderContains("from", "jöe <JOE@example")), [4])
+        self.assertEqual(self.found(bodies, HeaderContains("x-from", "joe@example.test")), [])
+
+    def test_large_headers(self) -> None:
+        """What is nothing but header is looked through in pieces, to its end."""
+        filler = b"".join(b"X-%d: %b\r\n" % (number, b"x" * 30) for number in range(20_000))
+        body = b"Subject: first\r\n" + filler + b"To: last\r\n folded\r\n"
+        bodies = [b"To: nobody\r\n\r\n", body, body + b"\r\ntext\r\n"]
+        for key, wanted in (
+            (HeaderContains("subject", "first"), [2, 3]),
+            (HeaderContains("to", "last folded"), [2, 3]),
+            (HeaderContains("x-19999", ""), [2, 3]),
+            (HeaderContains("x-20000", ""), []),
+            (TextContains("last folded"), [2, 3]),
+            (TextContains("19999: xxx"), [2, 3]),
+            (TextContains("text"), [3]),
+            (BodyContains("last"), []),
+        ):
+            self.assertEqual(self.found(bodies, key), wanted, key)
+
+    def test_header_text_across_the_end_of_a_piece(self) -> None:
+        for shift in range(-4, 12):
+            start = b"X: " + b"." * (PIECE + shift - 16)
+            body = start + b"\r\nSubject: nee\r\n dle\r\n" + b"Y: " + b"." * PIECE + b"\r\n\r\n"
+            self.assertEqual(self.found([body], TextContains("nee dle")), [1], shift)
+            self.assertEqual(self.found([body], HeaderContains("subject", "nee dle")), [1], shift)
+        # A line that has no end is not waited for.
+        body = b"Subject: " + b"." * (PIECE - 12) + b"needle" + b"." * PIECE + b"\r\n\r\n"
+        self.assertEqual(self.found([body], TextContains("needle")), [1])

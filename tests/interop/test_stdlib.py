@@ -75,9 +75,8 @@ class StandardLibraryTests(unittest.TestCase):
             client.sendmail(address("alice"), [address("bob")], MESSAGES["plain"])
             with self.assertRaises(smtplib.SMTPSenderRefused):
                 client.sendmail(address("carol"), [address("bob")], MESSAGES["plain"])
-            with self.assertRaises(smtplib.SMTPRecipientsRefused) as refused:
-                client.sendmail(address("alice"), ["x@elsewhere.test"], MESSAGES["plain"])
-            self.assertEqual(refused.exception.recipients["x@elsewhere.test"][0] // 100, 4)
+            # What is for others is queued; where it goes from there, tests/interop/test_kill_outbound.py sees.
+            client.sendmail(address("alice"), ["x@elsewhere.test"], MESSAGES["plain"])
         with smtplib.SMTP_SSL("127.0.0.1", self.house.port["submissions"], context=CONTEXT, timeout=30) as client:
             client.login("alice", PASSWORD)
             client.sendmail(address("alice"), [address("bob")], MESSAGES["plain"])

@@ -14,6 +14,7 @@ from zope.interface import implementer
 from mailplat.errors import (
     LoginUnavailable,
     MessageRefused,
+    NoSuchAccount,
     NoSuchMessage,
     OverQuota,
     StorageFull,
@@ -301,6 +302,26 @@ class Slowly(Case):
         self.assertTrue(
             sent.endswith(b"+OK 1 7\r\n+OK 7 octets\r\nHello\r\n.\r\n+OK Goodbye\r\n"),
         )
+
+
+class ResponseCodes(Case):
+    """A text that begins with "[" is a response code (RFC 2449 §6.4), so no other text does."""
+
+    def test_greeting_of_a_machine_without_a_name(self) -> None:
+        wire = FakeWire("pop3")
+        portal = Portal(Realm(Drop()), [self.checker])
+        greeting = wire.start(POP3Factory(portal, Clock(), hostname="[192.0.2.1]").session(wire))
+        self.assertEqual(greeting, b"+OK 192.0.2.1 POP3 server ready\r\n")
+
+    def test_a_stores_words(self) -> None:
+        wire, _ = self.enter(OverQuota("[x] is full"), StorageFull("[y] is full"))
+        self.assertEqual(wire.send(b"RETR 1\r\n"), b"-ERR x] is full\r\n")
+        self.assertEqual(wire.send(b"RETR 2\r\n"), b"-ERR [SYS/TEMP] [y] is full\r\n")
+
+    def test_right_password_and_nothing_behind_it(self) -> None:
+        """RFC 3206 §4: asking for another password would not help, only an operator can."""
+        wire = self.start(NoSuchAccount())
+        self.assertIn(b"-ERR [SYS/PERM] No such account\r\n", wire.send(IN))
 
 
 class Factory(Case):

@@ -41,7 +41,7 @@ class SpoolTests(SynchronousTestCase):
     def outline(self):
         scanner = Scanner()
         scanner.feed(MESSAGE)
-        return scanner.finish().to_bytes()
+        return scanner.record()
 
     def test_in_memory(self):
         message = self.spooled(self.spool(1_000_000))

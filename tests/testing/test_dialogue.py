@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -110,3 +111,61 @@ class Wrong(SynchronousTestCase):
 
     def test_no_dialogues(self) -> None:
         self.assertRaises(ValueError, add_dialogues, DIALOGUES / "none")
+
+
+class PlayingTheServer(SynchronousTestCase):
+    """The file is the server, and a client is tried."""
+
+    def played(self, text: str, *words: bytes) -> Deferred[None]:
+        directory = TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        path = Path(directory.name, "dialogue.txt")
+        path.write_text(text, "utf-8")
+
+        class Client(Protocol):
+            """Says a word whenever it hears something, and then hangs up."""
+
+            left = list(words)
+
+            def dataReceived(self, data: bytes) -> None:
+                assert self.transport is not None
+                if self.left:
+                    self.transport.write(self.left.pop(0))
+                else:
+                    self.transport.loseConnection()
+
+        def connect() -> None:
+            dialogue.endpoint.connect(Factory.forProtocol(Client))
+
+        dialogue = Dialogue(path, None, Clock(), directives={"connect": connect}, client=True)
+        return Deferred.fromCoroutine(dialogue.run())
+
+    def error(self, text: str, *words: bytes) -> str:
+        return str(self.failureResultOf(self.played(text, *words), DialogueError).value)
+
+    def test_all_well(self) -> None:
+        text = "@ connect\nC-\nS: hello\nC: one\nS: ${name}\\c\nC~ two (?P<rest>.*)\nS: ${rest}\nC! closed\n"
+        text = text.replace("${name}", "again")
+        self.successResultOf(self.played(text, b"one\r\n", b"two three\r\n"))
+
+    def test_two_connections(self) -> None:
+        text = "@ connect\n@ connect\n2S: hello\n2C: one\nC-\n@ hangup\nC! closed\n"
+        self.successResultOf(self.played(text, b"one\r\n"))
+
+    def test_another_line(self) -> None:
+        error = self.error("@ connect\nS: hello\nC: two\n", b"one\r\n")
+        for part in (":3\n", "expected: C: two", "came:     one", "    S: hello"):
+            self.assertIn(part, error)
+
+    def test_nobody_connected(self) -> None:
+        self.assertIn("the client has not opened connection 1", self.error("S: hello\n"))
+
+    def test_saying_something_to_nobody(self) -> None:
+        error = self.error("@ connect\nS: hello\nC! closed\nS: hello\n")
+        self.assertIn("the client has closed the connection", error)
+
+    def test_more_than_was_expected(self) -> None:
+        self.assertIn("the end of the dialogue", self.error("@ connect\nS: hello\n", b"one\r\n"))
+
+    def test_each_side_has_its_lines(self) -> None:
+        self.assertIn("not a line of a dialogue", self.error("S~ hello\n"))

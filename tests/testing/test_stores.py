@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from unittest.result import TestResult as Result
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
@@ -22,6 +23,7 @@ from mailplat.values import Changes, Columns, FlagChange, FlagsSet
 
 class Contract(MailboxStoreContract, TestCase):
     __test__ = False  # run by the tests below only
+    shortens = False
 
     def make_store(self) -> IMailStore:
         return MemoryStore()
@@ -208,6 +210,27 @@ class ShownTests(MailboxStoreContract, TestCase):
 
     def test_abilities_are_provided(self) -> None:
         """A subclass of a store with abilities cannot lose them."""
+
+
+class StuckTests(MailboxStoreContract, TestCase):
+    """A store that does not answer: not run here, see `Stuck`."""
+
+    __test__ = False
+    timeout = 0.5
+
+    def make_store(self) -> IMailStore:
+        return MemoryStore()
+
+    async def told(self, story: list[Any], number: int) -> None:
+        await Deferred()
+
+
+class Stuck(SynchronousTestCase):
+    def test_it_ends(self) -> None:
+        """By trial's timeout, with all its threads: one that waits would keep the process for ever."""
+        result = outcome(StuckTests, "test_one_after_the_other")
+        self.assertEqual(len(result.errors), 1)
+        self.assertIn("TimeoutError", str(result.errors[0][1]))
 
 
 class Skips(SynchronousTestCase):

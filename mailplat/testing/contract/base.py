@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import wraps
+from queue import SimpleQueue
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.task import deferLater
-from twisted.internet.threads import blockingCallFromThread, deferToThread
+from twisted.internet.threads import deferToThread
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest
 from zope.interface.interface import InterfaceClass
 
@@ -68,7 +70,14 @@ def wants(*needed: str | InterfaceClass) -> Callable[[Test], Test]:
 
 
 class Case(Base):
-    """What the topics of every contract use."""
+    """
+    What the topics of every contract use.
+
+    Attributes:
+        shortens: look for the shortest story that goes wrong, which takes a while.
+    """
+
+    shortens = True
 
     def new_directory(self) -> str:
         """A new directory, which goes when the test ends."""
@@ -117,35 +126,58 @@ class Case(Base):
         Have Hypothesis make up stories and find the shortest that goes wrong.
 
         It calls and does not await, so it works in a thread of its own, and what it
-        calls comes back to the reactor.
+        calls comes back to the reactor.  A test that takes too long is given up, and so
+        is its thread: Twisted would wait for it for ever.
 
         Args:
             steps: given `hypothesis.strategies`, a strategy for one step.
             tell: given the steps, and the story's number.
         """
         try:
-            from hypothesis import HealthCheck, given, settings, strategies
+            from hypothesis import HealthCheck, Phase, given, settings, strategies
         except ImportError:
             raise SkipTest("Hypothesis is not installed (pip install mailplat[testing])") from None
         from twisted.internet import reactor as running
 
         reactor: Any = running
         number = 0
+        outcomes: SimpleQueue[Failure | None] = SimpleQueue()
+        over = False
+
+        def give_up() -> None:
+            nonlocal over
+            over = True
+            outcomes.put(None)
+
+        self.addCleanup(give_up)
 
         @settings(
             max_examples=STORIES,
             deadline=None,
             derandomize=True,
             database=None,
+            phases=[Phase.generate, Phase.shrink] if self.shortens else [Phase.generate],
             suppress_health_check=list(HealthCheck),
         )
         @given(strategies.lists(steps(strategies), min_size=3, max_size=STEPS))
         def one(story: list[Any]) -> None:
             nonlocal number
             number += 1
-            blockingCallFromThread(reactor, _as_deferred, tell, story, number)
+            reactor.callFromThread(begin, story, number)
+            outcome = outcomes.get()
+            if over:
+                raise GivenUp
+            if outcome is not None:
+                outcome.raiseException()
 
-        await deferToThread(one)
+        def begin(story: list[Any], number: int) -> None:
+            told = _as_deferred(tell, story, number)
+            told.addCallbacks(lambda _: outcomes.put(None), outcomes.put)
+
+        told: Deferred[None] = Deferred()
+        # Trial has answered for a test that it gave up; that must not be done twice.
+        deferToThread(one).addBoth(lambda result: None if over else told.callback(result))
+        await told
 
 
 class StoreCase(Case):
@@ -260,3 +292,7 @@ def some(*uids: int) -> UIDSet:
 def _as_deferred(tell: Callable[..., Any], story: list[Any], number: int) -> Any:
     """In the reactor thread: start telling a story."""
     return Deferred.fromCoroutine(tell(story, number))
+
+
+class GivenUp(BaseException):
+    """Nobody waits for this story any more; no Exception, so that Hypothesis tries no other."""
