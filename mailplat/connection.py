@@ -12,7 +12,8 @@ places, and only the first three are ours:
     busy                  awaiting a store or an agent, or running
 
 Output is collected and sent when the session starts to wait, so the replies to all
-commands that came in one segment leave in one write.
+commands that came in one segment leave in one write.  In clear it is given to the kernel
+at once, and the transport keeps only what the kernel did not take.
 
 Memory is bounded on both sides.  Reading stops while the engine holds more than it
 wants; no further event is handed out while the peer leaves our output unread.
@@ -27,6 +28,7 @@ from math import inf
 from secrets import token_hex
 from typing import Any, Protocol
 
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
@@ -129,7 +131,8 @@ class Connection(TwistedProtocol):
     _over: WireError | None = None  # why no further event comes
     _lost = False
     _secured = False  # TLS was started or was there from the start
-    _choked = False  # the transport asked us to stop writing
+    _choked = False  # the peer has not read what it was sent
+    _prompt = False  # the transport takes bytes at once, see `_send`
     _reading = True
     _woken = False
     _wakeable = False
@@ -160,8 +163,13 @@ class Connection(TwistedProtocol):
             # 40 ms); a peer that vanished without a word is found out some day.
             self.transport.setTcpNoDelay(True)
             self.transport.setTcpKeepAlive(True)
-        self.transport.registerProducer(self, True)
-        if ISSLTransport.providedBy(self.transport):
+        secured = ISSLTransport.providedBy(self.transport)
+        # A wrapper around a FileDescriptor is none: its bytes are not those that are sent.
+        self._prompt = isinstance(self.transport, FileDescriptor) and not secured
+        # A producer that is pulled is called when everything has been sent, one that pushes
+        # when too much is waiting and then no more.
+        self.transport.registerProducer(self, not self._prompt)
+        if secured:
             # The session greets only once it knows what TLS it speaks.
             self._secured = True
             self._timer = self._reactor.callLater(
@@ -189,7 +197,10 @@ class Connection(TwistedProtocol):
             self._patience = min(self._patience + len(data) * self._earned, self._most_patience)
         if self._waiting_for == "data":
             self._resume()
-        if self._reading and not self._lost and engine.buffered > engine.most_buffered:
+        if self._waiting_for == "data" or not self._reading or self._lost:
+            # The session took all that there was, or nothing more comes.
+            return
+        if engine.buffered > engine.most_buffered:
             self._reading = False
             self.transport.pauseProducing()
 
@@ -277,8 +288,6 @@ class Connection(TwistedProtocol):
         engine = self.engine
         if self._choked:
             await self.drained()
-        elif self._reactor.seconds() - self._turn > TURN:
-            await self.pause()
         deadline = 0.0
         while True:
             if isinstance(self._over, Stopping):
@@ -289,6 +298,9 @@ class Connection(TwistedProtocol):
                     self._observer.received(event)
                 if not self._reading and engine.buffered <= engine.most_buffered:
                     self._read_on()
+                # Only who goes on without waiting has to let others run.
+                if self._reactor.seconds() - self._turn > TURN:
+                    await self.pause()
                 return event
             if self._over is not None:
                 raise self._over
@@ -362,7 +374,13 @@ class Connection(TwistedProtocol):
         if self._observer is not None:
             self._observer.secured(None)
         if not self._lost:
-            self.transport.startTLS(self.factory.tls)
+            if self._prompt:
+                self._prompt = self._choked = False
+                self.transport.unregisterProducer()
+                self.transport.startTLS(self.factory.tls)
+                self.transport.registerProducer(self, True)
+            else:
+                self.transport.startTLS(self.factory.tls)
 
     # Inside
 
@@ -392,6 +410,8 @@ class Connection(TwistedProtocol):
             )
         if self._lost:
             return
+        # The transport has to take a turn to close anyway, and sends the last words in it.
+        self._prompt = False
         self._flush()
         self.transport.unregisterProducer()
         self.transport.loseConnection()
@@ -404,7 +424,21 @@ class Connection(TwistedProtocol):
             self._out.clear()
             self._gathered = 0
             if not self._lost:
-                self.transport.write(data)
+                self._send(data)
+
+    def _send(self, data: bytes) -> None:
+        """
+        Write now, not at the reactor's next turn: to be told that a socket can be written to, which
+        it almost always can, takes three system calls more.
+        """
+        if self._prompt and not self._choked:
+            sent = self.transport.writeSomeData(data)
+            # What it answers if the connection broke is no number; the reactor finds out by itself.
+            if sent == len(data):
+                return
+            self._choked = True
+            data = data[sent:] if isinstance(sent, int) else data
+        self.transport.write(data)
 
     def _wait(self, what: str) -> Deferred[None]:
         self._waiting_for = what

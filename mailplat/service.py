@@ -73,6 +73,9 @@ from mailplat.values import LOCAL, RELAY, Address
 #: Seconds that connections have for what is under way when the server stops.
 GRACE = 7.0
 
+#: Accounts that the store is asked to make at one time.
+AT_ONCE = 500
+
 #: A word for --auth: the account file of the data directory, to be chained with others.
 ACCOUNTS = "accounts"
 
@@ -97,7 +100,7 @@ class MailService(Service):
             exists nowhere else: whoever is told shows it to the operator, or it is lost.
         certificate: the file of the self-signed certificate, or None if one was given.
         started: fires when the doors are open; fails with a MailError, `StartFailed` for
-            what is a bug.
+            what is a bug.  Stopped before that, it stays silent.
     """
 
     log = Logger()
@@ -346,6 +349,9 @@ class MailService(Service):
         if self._queue_store is not None:
             await self._queue_store.start()
         await self._make_accounts()
+        if not self.running:
+            # Stopped meanwhile, and who does that waits for us to return.
+            return
         self._queue.start()
         for bound in self.bound:
             factory = self.factories[bound.listener.kind.service]
@@ -367,7 +373,8 @@ class MailService(Service):
                 await _in_thread(self._reactor, self._accounts.add, name, password)
                 self.first_account = name, password
         if not self.settings.auth or ACCOUNTS in self.settings.auth:
-            await ensure_accounts(self._store, await _in_thread(self._reactor, self._accounts.names))
+            names = await _in_thread(self._reactor, self._accounts.names)
+            await ensure_accounts(self._store, names, lambda: bool(self.running))
 
     def _start_failed(self, failure: Any) -> Deferred[None]:
         started, error = self.started, failure.value
@@ -459,9 +466,12 @@ async def ensure_account(store: Any, name: str) -> bool:
     Returns:
         False if the store makes no accounts.
     """
+    return await store.has_account(name) or await _make_account(store, name)
+
+
+async def _make_account(store: Any, name: str) -> bool:
     try:
-        if not await store.has_account(name):
-            await store.create_account(name)
+        await store.create_account(name)
     except AccountExists:
         pass
     except NotPermitted:
@@ -469,11 +479,22 @@ async def ensure_account(store: Any, name: str) -> bool:
     return True
 
 
-async def ensure_accounts(store: Any, names: list[str]) -> None:
-    """As `ensure_account`, many at once, so that a store can commit them together."""
-    for start in range(0, len(names), 100):
-        some = [Deferred.fromCoroutine(ensure_account(store, name)) for name in names[start : start + 100]]
-        await gatherResults(some, consumeErrors=True)
+async def ensure_accounts(store: Any, names: list[str], wanted: Callable[[], bool] = lambda: True) -> None:
+    """
+    As `ensure_account`, many at once, so that a store can commit them together.
+
+    Args:
+        wanted: asked now and then; if it says no, the rest is left.
+    """
+    there = set(await store.accounts())
+    missing = [name for name in names if name not in there]
+    for start in range(0, len(missing), AT_ONCE):
+        if not wanted():
+            return
+        some = missing[start : start + AT_ONCE]
+        await gatherResults(
+            [Deferred.fromCoroutine(_make_account(store, name)) for name in some], consumeErrors=True
+        )
 
 
 def new_password() -> str:
