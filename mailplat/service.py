@@ -41,12 +41,11 @@ from mailplat.auth.checkers import AccountChecker, NamedChecker
 from mailplat.auth.names import Names
 from mailplat.auth.portal import MailPortal
 from mailplat.auth.realm import MailRealm
-from mailplat.config import Settings, is_hop
 from mailplat.connection import MailFactory
 from mailplat.datadir import DataDirectory
 from mailplat.delivery.aliases import AliasFile, split_address
 from mailplat.delivery.exchangers import Exchangers
-from mailplat.delivery.hops import NextHops
+from mailplat.delivery.hops import NextHops, is_hop
 from mailplat.delivery.intake import Intake, identifiers
 from mailplat.delivery.local import LocalDelivery
 from mailplat.delivery.queue import Queue
@@ -62,6 +61,7 @@ from mailplat.interfaces import IResolver, IScramCredentials, StoreContext
 from mailplat.listening import Bound, bind, is_unix, speaks_tls
 from mailplat.plugins import make_agent, make_store
 from mailplat.pop3.server import POP3Factory
+from mailplat.settings import Settings
 from mailplat.smtp.server import SMTPFactory
 from mailplat.storage.spool import Spool
 from mailplat.storage.sqlite import SQLiteStore

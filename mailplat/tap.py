@@ -19,18 +19,18 @@ from twisted.internet.address import UNIXAddress
 from twisted.python import usage
 
 from mailplat import __version__
-from mailplat.config import (
+from mailplat.config import load
+from mailplat.errors import MailError
+from mailplat.listening import Bound, shown
+from mailplat.service import ACCOUNTS, MailService
+from mailplat.settings import (
     DEFAULT_DATA,
     DEFAULT_DOMAIN,
     DEFAULT_MESSAGE_SIZE,
     DEFAULT_STORE,
     KINDS,
     Settings,
-    load,
 )
-from mailplat.errors import MailError
-from mailplat.listening import Bound, shown
-from mailplat.service import ACCOUNTS, MailService
 
 #: File descriptors to ask for: one a connection, and some.
 DESCRIPTORS = 65536

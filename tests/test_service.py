@@ -26,10 +26,11 @@ from twisted.trial.unittest import TestCase
 
 from mailplat.auth.accounts import AccountFile
 from mailplat.auth.names import Names
-from mailplat.config import KINDS, load
+from mailplat.config import load
 from mailplat.datadir import DataDirectory
 from mailplat.errors import CannotListen, ConfigurationError, DataDirectoryError, NotPermitted, StorageFull
 from mailplat.service import AT_ONCE, MailService
+from mailplat.settings import KINDS
 from mailplat.storage.memory import MemoryStore
 from mailplat.storage.sqlite import SQLiteStore
 from mailplat.tap import _table

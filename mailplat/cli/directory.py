@@ -15,13 +15,14 @@ from twisted.internet.task import react
 
 from mailplat.auth.accounts import AccountFile
 from mailplat.auth.names import Names
-from mailplat.config import Settings, load
+from mailplat.config import load
 from mailplat.datadir import DataDirectory
 from mailplat.delivery.routing import Router
 from mailplat.errors import DataDirectoryError
 from mailplat.interfaces import IQueueStore, StoreContext
 from mailplat.plugins import make_store
 from mailplat.service import make_router
+from mailplat.settings import Settings
 from mailplat.storage.sqlite import SQLiteStore
 
 
