@@ -139,10 +139,11 @@ class Line:
         taking: the store is being asked for more.
         dry: when last asked, the store had no more that was due.
         news: it may have more by now, though it is being asked.
+        put_off: something of it was, which the store does not tell.
         resting: it could not be reached; what still runs was begun before that was known.
     """
 
-    __slots__ = ("agent", "dry", "news", "place", "resting", "running", "taking", "waiting")
+    __slots__ = ("agent", "dry", "news", "place", "put_off", "resting", "running", "taking", "waiting")
 
     def __init__(self, agent: str, place: str) -> None:
         self.agent = agent
@@ -152,6 +153,7 @@ class Line:
         self.taking = False
         self.dry = False
         self.news = False
+        self.put_off = False
         self.resting = False
 
     @property
@@ -350,6 +352,9 @@ class Queue:
         if not line.running and not line.taking and not line.waiting:
             self._lines.pop(line.key, None)
             self._finished()
+            if line.put_off:
+                # When it is due again must be asked for.
+                self.kick()
 
     def _allowed(self, line: Line) -> int:
         if line.key in self._failing:
@@ -406,6 +411,7 @@ class Queue:
             return
         except MailError as error:
             results, _ = self._judged(item, [_failed(recipient, error) for recipient in item.recipients])
+            line.put_off = True
             await self._settle(results, None)
             return
         report = None
@@ -421,6 +427,7 @@ class Queue:
             results = [self._unreported(result, ended) for result in results]
         finally:
             message.close()
+        line.put_off = line.put_off or any(result.recipient is not None for result in results)
         await self._settle(results, report)
 
     async def _together(self, line: Line, item: QueueItem, message: ISpooledMessage, prefix: bytes) -> bool:

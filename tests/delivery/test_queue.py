@@ -547,6 +547,24 @@ class StopTests(QueueTestCase):
         self.assertEqual(self.left(), [])
 
 
+class PuttingOffTests(QueueTestCase):
+    """Short intervals are kept too, whenever the store would be looked at anyway."""
+
+    schedule = Schedule(retries=(2, 7, 100), jitter=0.0)
+
+    def test_a_message(self):
+        self.agent.answers = {"bob": TemporaryError("not now")}
+        self.add("bob")
+        self.run_for(150, step=1.0)
+        self.assertEqual(self.agent.times, [0, 2, 9, 109])
+
+    def test_a_next_hop(self):
+        self.agent.raises = HostUnreachable()
+        self.add("bob")
+        self.run_for(150, step=1.0)
+        self.assertEqual(self.agent.times, [0, 2, 9, 109])
+
+
 class AskingTests(QueueTestCase):
     def test_what_comes_while_the_store_is_asked(self):
         """The answer does not know it, and nobody else would ask for a minute."""
