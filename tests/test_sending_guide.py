@@ -16,7 +16,7 @@ from mailplat.delivery.routing import Router
 from tests.delivery.house import address, now, store_with
 from tests.test_readme import OPERATING, blocks
 
-PARTS = OPERATING[OPERATING.index("\nSending mail\n") : OPERATING.index("\nBackup, and check\n")]
+PARTS = OPERATING[OPERATING.index("\nSending mail\n") : OPERATING.index("\nThe queue\n")]
 
 
 class SendingTests(SynchronousTestCase):

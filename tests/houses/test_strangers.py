@@ -144,7 +144,7 @@ class Submitting(Town):
     def test_rate_of_an_account(self):
         answers = self.talk("MAIL FROM:<alice@here.test>", *["RCPT TO:<x@far.test>"] * 6)
         self.assertEqual([answer[:3] for answer in answers[1:6]], ["250"] * 5)
-        self.assertRegex(answers[6], r"^45[01] 4\.7\.[0-9]+ ")
+        self.assertRegex(answers[6], "^451 4.7.0 ")
         # Another account is not concerned, and an hour later it is over.
         self.assertEqual(
             self.talk("MAIL FROM:<bob@here.test>", "RCPT TO:<x@far.test>", user="bob")[1][:3], "250"
@@ -155,7 +155,7 @@ class Submitting(Town):
     def test_rate_of_a_peer(self):
         self.network.host("client.test", "192.0.2.77")
         words = ["EHLO c.test", "MAIL FROM:<a@b.test>", *["RCPT TO:<alice@here.test>"] * 4]
-        self.assertRegex(self.here.talk(*words, source="client.test")[-1], r"^45[01] 4\.7\.[0-9]+ ")
+        self.assertRegex(self.here.talk(*words, source="client.test")[-1], "^451 4.7.0 ")
         self.assertEqual(self.here.talk(*words[:3], source="mx.there.test")[-1][:3], "250")
 
 
