@@ -120,9 +120,9 @@ class SendTests(SendCase):
         commits = []
         commit = self.store.commit
 
-        async def watched(deliveries, items=()):
+        async def watched(deliveries, items=(), results=()):
             commits.append((len(deliveries), len(items)))
-            return await commit(deliveries, items)
+            return await commit(deliveries, items, results)
 
         self.patch(self.store, "commit", watched)
         self.assertEqual(self.send("alice", "bob@far.test", "carol@far.test")[0], 0)
@@ -197,7 +197,7 @@ class SendTests(SendCase):
         self.assertEqual(self.inbox(), [])
 
     def test_a_full_disk(self):
-        async def full(deliveries, items=()):
+        async def full(deliveries, items=(), results=()):
             raise StorageFull()
 
         self.patch(self.store, "commit", full)
@@ -289,7 +289,7 @@ class SendmailTests(SendCase):
         self.assertEqual((self.inbox(), self.items()), ([], []))
 
     def test_statuses_of_trouble(self):
-        async def full(deliveries, items=()):
+        async def full(deliveries, items=(), results=()):
             raise StorageFull()
 
         self.patch(self.store, "commit", full)
