@@ -426,12 +426,15 @@ class TwistdTests(ServiceTestCase):
 
     TWISTD = Path(sys.executable).parent / "twistd"
 
-    def twistd(self, *words, **options):
+    def twistd(self, *words, before=("-n", "--pidfile="), **options):
         command = [sys.executable, "-m", "twisted.scripts.twistd"]
         if self.TWISTD.exists():
             command = [str(self.TWISTD)]
+        return self.start([*command, *before], *words, **options)
+
+    def start(self, command, *words, **options):
         return subprocess.Popen(
-            [*command, "-n", "--pidfile=", "mailplat", *words],
+            [*command, "mailplat", *words],
             cwd=self.parent,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -448,8 +451,20 @@ class TwistdTests(ServiceTestCase):
                 return lines
         raise AssertionError(f"no {text!r} in:\n{''.join(lines)}")
 
+    WORDS = ("--smtp", "tcp:0:interface=127.0.0.1", "--imap", "tcp:0:interface=127.0.0.1")
+
     def test_sigterm_ends_it_and_tells_who_is_connected(self):
-        process = self.twistd("--smtp", "tcp:0:interface=127.0.0.1", "--imap", "tcp:0:interface=127.0.0.1")
+        self.ends_well(self.twistd(*self.WORDS))
+
+    def test_another_reactor(self):
+        before = ("--reactor=asyncio", "-n", "--pidfile=")
+        self.ends_well(self.twistd(*self.WORDS, before=before))
+
+    def test_by_the_other_runner(self):
+        """`twist`, which is what python -m twisted runs too."""
+        self.ends_well(self.start([sys.executable, "-m", "twisted"], *self.WORDS))
+
+    def ends_well(self, process):
         self.addCleanup(process.stdout.close)
         self.addCleanup(process.kill)
         lines = self.read_until(process, "first account")
