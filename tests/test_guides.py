@@ -9,8 +9,8 @@ import smtplib
 import sys
 import tempfile
 import types
-from configparser import ConfigParser
 import unittest
+from configparser import ConfigParser
 
 from twisted.cred.checkers import AllowAnonymousAccess, InMemoryUsernamePasswordDatabaseDontUse
 from twisted.cred.credentials import UsernamePassword

@@ -30,6 +30,7 @@ from mailplat.datadir import DataDirectory
 from mailplat.errors import CannotListen, ConfigurationError, DataDirectoryError, NotPermitted, StorageFull
 from mailplat.service import MailService
 from mailplat.storage.memory import MemoryStore
+from mailplat.storage.sqlite import SQLiteStore
 from mailplat.tap import _table
 
 MESSAGE = b"From: Alice <alice@example.test>\r\nSubject: hello\r\n\r\nHello, house.\r\n.\r\nA dot.\r\n"
@@ -184,6 +185,53 @@ class HouseTests(ServiceTestCase):
 
         refused = await deferToThread(send)
         self.assertEqual(list(refused), ["nobody@example.test"])
+
+    async def test_several_recipients_share_one_body_and_one_commit(self):
+        people = ["alice", "bob", "carol"]
+        for name in people:
+            self.account(f"{name}@example.test")
+        path = os.path.join(self.data, "lmtp")
+        service = await self.run_service("imap", lmtp=[f"unix:{path}:mode=600"])
+        commits = []
+        commit = SQLiteStore.commit
+
+        def counted(store, deliveries):
+            commits.append(deliveries)
+            return commit(store, deliveries)
+
+        self.patch(SQLiteStore, "commit", counted)
+        mail = Path(self.data, "mail")
+
+        def octets():
+            bodies = (file for file in mail.rglob("*") if file.is_file() and "sqlite" not in file.name)
+            return sum(file.stat().st_size for file in bodies)
+
+        def send(body):
+            before = octets()
+            with smtplib.LMTP(path) as client:
+                client.ehlo()
+                client.mail("dave@elsewhere.test")
+                for to in ("alice", "bob+box", "carol"):
+                    client.rcpt(f"{to}@example.test")
+                # smtplib reads the first of the replies.
+                codes = [client.data(body)[0], client.getreply()[0], client.getreply()[0]]
+                self.assertEqual(codes, [250] * 3)
+            return octets() - before
+
+        # In a pack, and in a file of its own.
+        for number, size in enumerate((20_000, 3_000_000), 1):
+            body = b"Subject: shared\r\n\r\n" + b"x" * 68 + b"\r\n" * 2 + b"0123456789\r\n" * (size // 12)
+            grown = await deferToThread(send, body)
+            self.assertTrue(len(body) <= grown < 1.5 * len(body), (len(body), grown))
+            self.assertEqual([len(deliveries) for deliveries in commits], [3] * number)
+
+        def count(name):
+            with imaplib.IMAP4("127.0.0.1", self.port(service, "imap"), timeout=30) as client:
+                client.login(name, "secret")
+                return client.select()[1]
+
+        for name in people:
+            self.assertEqual(await deferToThread(count, name), [b"2"])
 
     async def test_mail_and_logins_outlive_the_server(self):
         self.account()
