@@ -5,6 +5,7 @@ The data directory: what stands where in it, which version it has, and that one 
     server.lock        held (flock) by the server that runs; gone with its process
     accounts           who may log in
     aliases            see `delivery.aliases`; need not be there
+    forwards           the same, written by `mailplat forward`
     mail/              the default store
     queue/             mail that waits, where the store keeps no queue of its own
     spool/             messages while they arrive
@@ -46,6 +47,10 @@ class DataDirectory:
     @property
     def aliases(self) -> str:
         return os.path.join(self.path, "aliases")
+
+    @property
+    def forwards(self) -> str:
+        return os.path.join(self.path, "forwards")
 
     @property
     def queue(self) -> str:

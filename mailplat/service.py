@@ -23,12 +23,14 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from ipaddress import ip_address
 from random import Random
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.cred import strcred
 from twisted.cred.checkers import AllowAnonymousAccess, InMemoryUsernamePasswordDatabaseDontUse
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, DeferredList, gatherResults, maybeDeferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
@@ -110,7 +112,8 @@ class MailService(Service):
         self.setName("mailplat")
         self._reactor = reactor
         self._announce = announce
-        self._resolver = resolver or DNSResolver(reactor, limits=settings.limits["dns"])
+        self._dns = None if resolver else DNSResolver(reactor, limits=settings.limits["dns"])
+        self._resolver: Any = resolver or self._dns
         self._directory = DataDirectory(settings.data)
         self.started: Deferred[None] = Deferred()
         self._reset()
@@ -234,14 +237,15 @@ class MailService(Service):
     def _router(self, limits: Mapping[str, Any]) -> Router:
         settings, reactor = self.settings, self._reactor
         relay = settings.relay
-        path = settings.aliases_file or self._directory.aliases
+        paths = settings.aliases_file or self._directory.aliases, self._directory.forwards
+        in_thread = partial(_in_thread, reactor)
         return Router(
             self._names,
             self._store,
             settings.aliases,
             self._postmaster(),
             limits["routing"],
-            files=[AliasFile(path, self._names, reactor.seconds, partial(_in_thread, reactor))],
+            files=[AliasFile(path, self._names, reactor.seconds, in_thread) for path in paths],
             hops=NextHops(relay.relayhost, relay.routes, relay.senders),
             agents={name: (RELAY, spec) for name, spec in settings.agents.items() if is_hop(spec)},
         )
@@ -258,7 +262,11 @@ class MailService(Service):
             queue_store = self._queue_store.queue
         relay = settings.relay
         exchangers = Exchangers(
-            self._resolver, Random(), names=(settings.hostname, *self._names.domains), private=relay.networks
+            self._resolver,
+            Random(),
+            names=(settings.hostname, *self._names.domains),
+            addresses=self._own_addresses(),
+            private=relay.networks,
         )
         self._relay = Relay(
             reactor,
@@ -292,6 +300,12 @@ class MailService(Service):
             schedule=limits["schedule"],
             limits=limits["queue"],
         )
+
+    def _own_addresses(self) -> list[str]:
+        """Where mail from other hosts is taken: a domain whose MX leads here leads in a circle."""
+        addresses = [bound.address for bound in self.bound if bound.listener.kind.service == "smtp"]
+        hosts = [address.host for address in addresses if isinstance(address, IPv4Address | IPv6Address)]
+        return [host for host in hosts if not ip_address(host).is_unspecified]
 
     def _sized(self, name: str) -> Any:
         """The limits of this name, with the message size that all have in common."""
@@ -412,6 +426,8 @@ class MailService(Service):
         if self._relay is not None:
             # What has not ended by now is broken off, and that is its outcome.
             await self._relay.stop()
+            if self._dns is not None:
+                self._dns.close()
             await self._queue.stop()
         try:
             if self._store_started:
