@@ -9,6 +9,7 @@ The data directory: what stands where in it, which version it has, and that one 
     mail/              the default store
     queue/             mail that waits, where the store keeps no queue of its own
     spool/             messages while they arrive
+    transcripts/       what was said on connections, where somebody asked for it
     self-signed.pem    the certificate of a server that was given none
     lmtp               the default LMTP socket
 
@@ -59,6 +60,10 @@ class DataDirectory:
     @property
     def spool(self) -> str:
         return os.path.join(self.path, "spool")
+
+    @property
+    def transcripts(self) -> str:
+        return os.path.join(self.path, "transcripts")
 
     def prepare(self, steps: Sequence[Callable[[str], None]] = STEPS) -> None:
         """

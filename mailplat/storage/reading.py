@@ -103,19 +103,21 @@ class Readers:
         return result
 
 
-def everything(
-    connection: sqlite3.Connection, numbers: Sequence[int]
-) -> tuple[int, list[MailboxRow], set[str]]:
-    """The commit counter, the rows of these mailboxes as far as they are there, all accounts' names."""
+def news(
+    connection: sqlite3.Connection, numbers: Sequence[int], newest: int
+) -> tuple[int, list[MailboxRow], dict[str, int], int]:
+    """
+    What others may have changed.
+
+    Returns:
+        the commit counter; the rows of these mailboxes as far as they are there; name -> id of the
+        accounts whose ids are greater than `newest`; how many accounts there are in all.
+    """
     (commits,) = connection.execute("SELECT commits FROM store").fetchone()
     rows = [row for row in (mailbox(connection, number) for number in numbers) if row is not None]
-    return commits, rows, {name for (name,) in connection.execute("SELECT name FROM accounts")}
-
-
-def account(connection: sqlite3.Connection, name: str) -> int | None:
-    """The account's id."""
-    found = connection.execute("SELECT id FROM accounts WHERE name = ?", (name,)).fetchone()
-    return found[0] if found else None
+    accounts = dict(connection.execute("SELECT name, id FROM accounts WHERE id > ?", (newest,)))
+    (count,) = connection.execute("SELECT count(*) FROM accounts").fetchone()
+    return commits, rows, accounts, count
 
 
 def mailboxes(connection: sqlite3.Connection, number: int) -> list[MailboxInfo]:
