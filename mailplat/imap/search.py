@@ -216,7 +216,7 @@ class _Message:
             start += PIECE
             cut = len(raw)
             if start < end:
-                ends = _LAST_FIELD_END.search(raw)
+                ends = _LAST_FIELD_END.match(raw)
                 cut = ends.end() if ends is not None else cut
             rest = raw[cut:]
             yield raw[:cut]
