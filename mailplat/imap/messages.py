@@ -14,7 +14,7 @@ from mailplat.imap import commands, responses
 from mailplat.imap.commands import Item
 from mailplat.imap.fetch import Fetching
 from mailplat.imap.grammar import SequenceSet
-from mailplat.imap.reading import Outlines
+from mailplat.imap.outlines import Outlines
 from mailplat.imap.refusal import Refused, code_of
 from mailplat.imap.search import search
 from mailplat.imap.view import Selected, SequenceError
@@ -140,7 +140,9 @@ class MessageCommands:
         if command.modseq:
             self._enable_condstore()
         # New messages count only once the client was told of them.
-        found = await search(selected, command.key, command.uid, self._outlines, self._wire.pause)
+        found = await search(
+            selected, command.key, command.uid, self._outlines, self._wire.pause, command.modseq
+        )
         numbers = found.numbers
         if command.returns is None:
             modseq = found.highest_modseq if command.modseq else None

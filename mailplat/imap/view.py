@@ -31,9 +31,9 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count, repeat
+from itertools import compress, count, repeat
 from sys import byteorder
 from typing import Any
 
@@ -251,6 +251,12 @@ class Rows:
 
     numbers: Sequence[int]
     columns: Columns
+
+    def chosen(self, mask: Iterable[object]) -> Rows:
+        """Those for which the mask is true."""
+        kept = list(mask)
+        columns = Columns.of(compress(self.columns.rows(), kept))
+        return Rows(list(compress(self.numbers, kept)), columns)
 
 
 @dataclass(frozen=True, slots=True)
