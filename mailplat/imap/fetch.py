@@ -157,6 +157,7 @@ class Fetching:
         mailbox = self.selected.view.mailbox
         try:
             result = await mailbox.set_flags(unseen, _SET_SEEN, None)
+            self.selected.view.learn(result.changed)
             await self.selected.view.refresh()
         except MailError as error:
             self.unseen = error

@@ -120,6 +120,7 @@ class MessageCommands:
         await selected.catch_up(hinted=True)
         before = _believed(selected, uids) if command.silent else {}
         result = await mailbox.set_flags(uids, command.change, command.unchanged_since)
+        selected.view.learn(result.changed)
         await selected.catch_up(hinted=False)
         if selected.has_new_keywords():
             self._write_keywords(selected)

@@ -122,6 +122,16 @@ class MailboxView:
         if self._hinted or self._flying:
             await self.refresh()
 
+    def learn(self, changed: Columns) -> None:
+        """
+        Take over rows that a call of ours has just changed, so that `refresh` need not read them.
+
+        Each call has a modseq of its own, so if theirs is the next one nothing else happened in
+        between.  Otherwise, or if a call is under way that may know more, they are left to it.
+        """
+        if changed.modseqs and changed.modseqs[0] == self.upto + 1 and not self._flying:
+            self._apply(Changes(self.upto + 1, changed), NOTHING)
+
     def close(self) -> None:
         """Watch the mailbox no more."""
         self._cancel()

@@ -289,6 +289,21 @@ class RefreshTests(SynchronousTestCase):
         Deferred.fromCoroutine(self.view.follow())
         self.assertEqual(len(self.mailbox.asked), 2)
 
+    def test_what_a_call_of_ours_changed_is_learned(self):
+        waiting = self.view.refresh()
+        self.mailbox.asked[0][1].callback(Changes(3, rows(1, 2)))
+        self.successResultOf(waiting)
+        other = Selected(self.view, True, lambda: None)
+        self.view.learn(rows(2, modseq=4))
+        self.assertEqual((self.view.upto, list(self.view.columns.modseqs)), (4, [1, 4]))
+        self.assertEqual(other.pending, UIDSet.of([2]))
+        # Something happened in between, or may have: what is asked next tells.
+        self.view.learn(rows(1, modseq=6))
+        self.view.learn(rows())
+        self.view.refresh()
+        self.view.learn(rows(1, modseq=5))
+        self.assertEqual((self.view.upto, list(self.view.columns.modseqs)), (4, [1, 4]))
+
     def test_a_failure_reaches_those_who_wait_and_passes(self):
         first = self.view.refresh()
         self.mailbox.asked[0][1].errback(OSError("disk"))
