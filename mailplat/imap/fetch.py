@@ -33,6 +33,9 @@ from mailplat.wire import Wire, WireError
 #: Rows rendered at a time.
 ROWS = 1000
 
+#: Of a mailbox with more messages nothing is kept that was rendered: it would only push out the others'.
+MOST_KEPT = 200_000
+
 _SET_SEEN = FlagChange(add=frozenset({"\\Seen"}))
 
 
@@ -96,13 +99,33 @@ class Fetching:
                 rows = rows.chosen(mask)
                 forms = [list(compress(some, mask)) for some in forms]
             prepared = dict(zip(kinds, forms, strict=True))
-        kinds = [*kinds_of(item for item in plan.items if item.kind in COLUMN_ITEMS), *prepared]
-        wire.write(self.renderer.lines(rows.numbers, rows.columns, kinds, selected.recent, prepared))
+        kinds = kinds_of(item for item in plan.items if item.kind in COLUMN_ITEMS)
+        if prepared:
+            kinds += prepared
+            wire.write(self.renderer.lines(rows.numbers, rows.columns, kinds, selected.recent, prepared))
+        elif rows.columns.uids:
+            wire.write(self._said(rows, kinds))
         if Item.FLAGS in plan.kinds:
             selected.told(rows.columns)
         await wire.drained()
         await wire.pause()
         return there
+
+    def _said(self, rows: Rows, kinds: Sequence[Item]) -> bytes:
+        """Items of columns, as they were rendered before if nothing has changed since."""
+        columns, view = rows.columns, self.selected.view
+        ends = columns.uids[0], columns.uids[-1]
+        recent = self.selected.recent & UIDSet((ends,))
+        if not isinstance(rows.numbers, range) or len(view) > MOST_KEPT:
+            return self.renderer.lines(rows.numbers, columns, kinds, recent)
+        # UIDs do not come back, and a row that changes gets the greatest modseq: as many rows between the
+        # same ends, with the same greatest modseq, are the same.
+        key = (view.number, tuple(kinds), rows.numbers, ends, max(columns.modseqs), recent)
+        lines = view.lines.get(key)
+        if lines is None:
+            lines = self.renderer.lines(rows.numbers, columns, kinds, recent)
+            view.lines.keep(key, lines)
+        return lines
 
     async def _messages(self, rows: Rows) -> bool:
         plan, selected = self.plan, self.selected

@@ -16,6 +16,7 @@ from itertools import compress
 
 from mailplat.errors import NoSuchMessage
 from mailplat.imap.commands import Item
+from mailplat.imap.kept import Kept
 from mailplat.imap.reading import PIECE, Source, sources
 from mailplat.imap.view import MailboxView
 from mailplat.message.outline import VERSION, rendered_body, rendered_bodystructure, rendered_envelope
@@ -47,10 +48,8 @@ class Outlines:
     """
 
     def __init__(self, most: int = 8 * 1024 * 1024, most_forms: int = 48 * 1024 * 1024) -> None:
-        self._most = most
+        self._records = Kept(most)
         self._forms = Forms(most_forms)
-        self._size = 0
-        self._records: OrderedDict[tuple[int, int], bytes] = OrderedDict()
 
     async def record(self, view: int, outlined: Outlined, source: Source | None, pause: Pause) -> bytes:
         """
@@ -73,24 +72,14 @@ class Outlines:
             scanner.feed(await source.read(start, PIECE))
             await pause()
         record = scanner.finish().to_bytes()
-        key = (view, outlined.uid)
-        # Somebody else may have scanned it meanwhile.
-        self._size += len(record) - len(self._records.pop(key, b""))
-        self._records[key] = record
-        while self._size > self._most and len(self._records) > 1:
-            _, dropped = self._records.popitem(last=False)
-            self._size -= len(dropped)
+        self._records.keep((view, outlined.uid), record)
         return record
 
     def known(self, view: int, outlined: Outlined) -> bytes | None:
         """The record if it can be had without a source."""
         if outlined.outline is not None and outlined.outline[:1] == _CURRENT:
             return outlined.outline
-        key = (view, outlined.uid)
-        record = self._records.get(key)
-        if record is not None:
-            self._records.move_to_end(key)
-        return record
+        return self._records.get((view, outlined.uid))
 
     async def forms(
         self,

@@ -39,6 +39,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from mailplat.imap.kept import Kept
 from mailplat.interfaces import IClaimsRecent
 from mailplat.uids import EVERYTHING, NOTHING, UIDSet
 from mailplat.values import SEEN, Changes, Columns
@@ -66,6 +67,7 @@ class MailboxView:
     Args:
         mailbox: an `IMailbox`.
         number: tells this view from the others of a server, also from those that are gone.
+        lines: what was said of rows, shared by the views of a server.
 
     Attributes:
         columns: all rows as of `upto`.  For reading only; copy (slice) what has to
@@ -74,12 +76,14 @@ class MailboxView:
     """
 
     __slots__ = (
-        "_cancel", "_flying", "_hinted", "_sessions", "_waiting", "columns", "mailbox", "number", "upto",
+        "_cancel", "_flying", "_hinted", "_sessions", "_waiting", "columns", "lines", "mailbox", "number",
+        "upto",
     )  # fmt: skip
 
-    def __init__(self, mailbox: Any, number: int = 0) -> None:
+    def __init__(self, mailbox: Any, number: int = 0, lines: Kept | None = None) -> None:
         self.mailbox = mailbox
         self.number = number
+        self.lines = lines or Kept(0)
         self.columns = Columns()
         self.upto = 0
         self._sessions: set[Selected] = set()
@@ -593,10 +597,12 @@ class Views:
     Args:
         most_idle: octets of rows that views without a session may take together; the
             one not used for longest goes first.
+        most_lines: octets of `MailboxView.lines`.
     """
 
-    def __init__(self, most_idle: int = 64 * 1024 * 1024) -> None:
+    def __init__(self, most_idle: int = 64 * 1024 * 1024, most_lines: int = 16 * 1024 * 1024) -> None:
         self._most_idle = most_idle
+        self._lines = Kept(most_lines)
         self._numbers = count(1)
         self._views: dict[int, MailboxView] = {}
         self._idle: OrderedDict[int, MailboxView] = OrderedDict()
@@ -609,7 +615,7 @@ class Views:
         # By identity: a mailbox need not be hashable, and its view keeps it alive.
         view = self._views.get(id(mailbox))
         if view is None:
-            view = self._views[id(mailbox)] = MailboxView(mailbox, next(self._numbers))
+            view = self._views[id(mailbox)] = MailboxView(mailbox, next(self._numbers), self._lines)
         return view
 
     def release(self, view: MailboxView) -> None:

@@ -9,8 +9,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mailplat.errors import NoSuchMessage
 from mailplat.imap.commands import Item
+from mailplat.imap.kept import Kept
 from mailplat.imap.outlines import Forms, Outlines
 from mailplat.imap.reading import PIECE, Source, sources
+from mailplat.imap.responses import RowRenderer
 from mailplat.imap.view import MailboxView
 from mailplat.message.structure import Scanner
 from mailplat.uids import UIDSet
@@ -175,3 +177,48 @@ class FormsTests(SynchronousTestCase):
             again, _ = made([Item.ENVELOPE, Item.BODY])
             self.assertIs(again[0], envelopes[1])
             self.assertEqual(again, first[1:])
+
+
+class KeptTests(SynchronousTestCase):
+    def test_bounded_by_octets(self) -> None:
+        kept = Kept(10)
+        for key in ("a", "b", "c", "a", "d"):
+            kept.get(key)
+            kept.keep(key, b"123")
+        self.assertEqual([kept.get(key) is not None for key in "abcd"], [True, False, True, True])
+        kept.keep("large", b"x" * 100)
+        self.assertEqual(kept.get("large"), b"x" * 100)
+        self.assertIsNone(kept.get("d"))
+        kept.keep("e", b"y")
+        self.assertIsNone(kept.get("large"))
+
+    def test_what_was_said_of_rows_is_said_again_until_they_change(self) -> None:
+        server = Server(*[HEAD] * 5)
+        one, two = server.client(), server.client()
+        rendered = []
+        lines = RowRenderer.lines
+
+        def counted(*arguments: Any) -> bytes:
+            rendered.append(arguments[1])
+            return lines(*arguments)
+
+        self.patch(RowRenderer, "lines", counted)
+        both = "FETCH 1:* (UID FLAGS)"
+        first = one(both)
+        two(both)
+        self.assertEqual(one(both), first)
+        # \\Recent is told to the first one only.
+        self.assertEqual(len(rendered), 2)
+        self.assertIn("Recent", first[0])
+        self.assertEqual(two(both)[0], "* 1 FETCH (UID 1 FLAGS ())")
+        one("STORE 2 +FLAGS.SILENT (\\Seen)")
+        self.assertIn("* 2 FETCH (UID 2 FLAGS (\\Seen))", two(both))
+        one("STORE 3 +FLAGS.SILENT (\\Deleted)")
+        one("EXPUNGE")
+        two("NOOP")
+        self.assertEqual(
+            [line.split()[1:5:3] for line in two(both)[:-1]], [["1", "1"], ["2", "2"], ["3", "4"], ["4", "5"]]
+        )
+        self.assertEqual(
+            two("FETCH 1,3 (UID FLAGS)")[:-1], ["* 1 FETCH (UID 1 FLAGS ())", "* 3 FETCH (UID 4 FLAGS ())"]
+        )
