@@ -12,7 +12,8 @@ places, and only the first three are ours:
     busy                  awaiting a store or an agent, or running
 
 Output is collected and sent when the session starts to wait, so the replies to all
-commands that came in one segment leave in one write.
+commands that came in one segment leave in one write.  In clear it is given to the kernel
+at once, and the transport keeps only what the kernel did not take.
 
 Memory is bounded on both sides.  Reading stops while the engine holds more than it
 wants; no further event is handed out while the peer leaves our output unread.
@@ -21,12 +22,13 @@ wants; no further event is handed out while the peer leaves our output unread.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from math import inf
 from secrets import token_hex
 from typing import Any, Protocol
 
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
@@ -46,7 +48,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mailplat.tls import tls_info
-from mailplat.values import Peer
+from mailplat.values import Peer, TLSInfo
 from mailplat.wire import Engine, Need, PeerGone, Stopping, TimedOut, Wake, Wire, WireError
 
 #: Output is handed to the transport once this much has gathered, in octets.
@@ -84,6 +86,25 @@ class Session(Protocol):
         """From the greeting to the end; the connection is closed when it returns."""
 
 
+class Observer(Protocol):
+    """Is told what happens on a connection, for example to write it down; it must not raise."""
+
+    def received(self, event: Any) -> None:
+        """The engine gave this event to the session."""
+
+    def sent(self, data: bytes) -> None:
+        """The session wrote this."""
+
+    def secured(self, tls: TLSInfo | None) -> None:
+        """TLS begins; called again with what was negotiated."""
+
+    def ended(self, why: str) -> None:
+        """The connection is lost."""
+
+
+Observe = Callable[[Peer], Observer | None]
+
+
 class Owner(Protocol):
     """Who makes connections: `MailFactory` for peers that come, `mailplat.dialing` for hosts we go to."""
 
@@ -91,6 +112,7 @@ class Owner(Protocol):
     reactor: Any
     tls: Any
     connection_limits: ConnectionLimits
+    observe: Observe | None
     log: Logger
 
     def session(self, wire: Connection) -> Session: ...
@@ -109,7 +131,8 @@ class Connection(TwistedProtocol):
     _over: WireError | None = None  # why no further event comes
     _lost = False
     _secured = False  # TLS was started or was there from the start
-    _choked = False  # the transport asked us to stop writing
+    _choked = False  # the peer has not read what it was sent
+    _prompt = False  # the transport takes bytes at once, see `_send`
     _reading = True
     _woken = False
     _wakeable = False
@@ -122,6 +145,7 @@ class Connection(TwistedProtocol):
     _timer: IDelayedCall | None = None
     _closing: IDelayedCall | None = None
     _turn = 0.0
+    _observer: Observer | None = None
 
     def __init__(self, factory: Owner, address: IAddress | None) -> None:
         self.factory = factory
@@ -139,8 +163,13 @@ class Connection(TwistedProtocol):
             # 40 ms); a peer that vanished without a word is found out some day.
             self.transport.setTcpNoDelay(True)
             self.transport.setTcpKeepAlive(True)
-        self.transport.registerProducer(self, True)
-        if ISSLTransport.providedBy(self.transport):
+        secured = ISSLTransport.providedBy(self.transport)
+        # A wrapper around a FileDescriptor is none: its bytes are not those that are sent.
+        self._prompt = isinstance(self.transport, FileDescriptor) and not secured
+        # A producer that is pulled is called when everything has been sent, one that pushes
+        # when too much is waiting and then no more.
+        self.transport.registerProducer(self, not self._prompt)
+        if secured:
             # The session greets only once it knows what TLS it speaks.
             self._secured = True
             self._timer = self._reactor.callLater(
@@ -151,6 +180,8 @@ class Connection(TwistedProtocol):
 
     def handshakeCompleted(self) -> None:
         self._peer = replace(self._peer, tls=tls_info(self.transport))
+        if self._observer is not None:
+            self._observer.secured(self._peer.tls)
         if not self._running and not self._lost:
             self._cancel_timer()
             self._start()
@@ -166,7 +197,10 @@ class Connection(TwistedProtocol):
             self._patience = min(self._patience + len(data) * self._earned, self._most_patience)
         if self._waiting_for == "data":
             self._resume()
-        if self._reading and not self._lost and engine.buffered > engine.most_buffered:
+        if self._waiting_for == "data" or not self._reading or self._lost:
+            # The session took all that there was, or nothing more comes.
+            return
+        if engine.buffered > engine.most_buffered:
             self._reading = False
             self.transport.pauseProducing()
 
@@ -192,6 +226,8 @@ class Connection(TwistedProtocol):
             self._closing.cancel()
         if self._waiting is not None:
             self._resume()
+        if self._observer is not None:
+            self._observer.ended(reason.getErrorMessage())
         if not clean:
             self.factory.log.debug(
                 "{service} connection {connection} lost: {reason}",
@@ -252,16 +288,19 @@ class Connection(TwistedProtocol):
         engine = self.engine
         if self._choked:
             await self.drained()
-        elif self._reactor.seconds() - self._turn > TURN:
-            await self.pause()
         deadline = 0.0
         while True:
             if isinstance(self._over, Stopping):
                 raise self._over
             event = engine.next_event()
             if event is not Need.DATA:
+                if self._observer is not None:
+                    self._observer.received(event)
                 if not self._reading and engine.buffered <= engine.most_buffered:
                     self._read_on()
+                # Only who goes on without waiting has to let others run.
+                if self._reactor.seconds() - self._turn > TURN:
+                    await self.pause()
                 return event
             if self._over is not None:
                 raise self._over
@@ -290,6 +329,8 @@ class Connection(TwistedProtocol):
         self._earned = 1 / rate if rate else 0.0
 
     def write(self, data: bytes) -> None:
+        if self._observer is not None:
+            self._observer.sent(data)
         self._out.append(data)
         self._gathered += len(data)
         if self._gathered >= GATHER:
@@ -330,8 +371,16 @@ class Connection(TwistedProtocol):
         # nobody on the path can put commands into the encrypted session.
         self.engine.discard()
         self._secured = True
+        if self._observer is not None:
+            self._observer.secured(None)
         if not self._lost:
-            self.transport.startTLS(self.factory.tls)
+            if self._prompt:
+                self._prompt = self._choked = False
+                self.transport.unregisterProducer()
+                self.transport.startTLS(self.factory.tls)
+                self.transport.registerProducer(self, True)
+            else:
+                self.transport.startTLS(self.factory.tls)
 
     # Inside
 
@@ -341,6 +390,8 @@ class Connection(TwistedProtocol):
         self._since = now
 
     def _start(self) -> None:
+        if self.factory.observe is not None:
+            self._observer = self.factory.observe(self._peer)
         session = self.factory.session(self)
         self.engine = session.engine
         self._running = True
@@ -359,6 +410,8 @@ class Connection(TwistedProtocol):
             )
         if self._lost:
             return
+        # The transport has to take a turn to close anyway, and sends the last words in it.
+        self._prompt = False
         self._flush()
         self.transport.unregisterProducer()
         self.transport.loseConnection()
@@ -371,7 +424,21 @@ class Connection(TwistedProtocol):
             self._out.clear()
             self._gathered = 0
             if not self._lost:
-                self.transport.write(data)
+                self._send(data)
+
+    def _send(self, data: bytes) -> None:
+        """
+        Write now, not at the reactor's next turn: to be told that a socket can be written to, which
+        it almost always can, takes three system calls more.
+        """
+        if self._prompt and not self._choked:
+            sent = self.transport.writeSomeData(data)
+            # What it answers if the connection broke is no number; the reactor finds out by itself.
+            if sent == len(data):
+                return
+            self._choked = True
+            data = data[sent:] if isinstance(sent, int) else data
+        self.transport.write(data)
 
     def _wait(self, what: str) -> Deferred[None]:
         self._waiting_for = what
@@ -452,10 +519,14 @@ class MailFactory(ServerFactory):
         tls: what STARTTLS hands to `ITLSTransport.startTLS`, or None to not offer it.
         limits: see `ConnectionLimits`.
 
+    Attributes:
+        observe: called with the peer of each connection that begins; its observer, if any.
+
     Subclasses give `session` and `refusal`.
     """
 
     noisy = False
+    observe: Observe | None = None
 
     def __init__(
         self, service: str, reactor: Any, *, tls: Any = None, limits: ConnectionLimits | None = None

@@ -5,9 +5,11 @@ The data directory: what stands where in it, which version it has, and that one 
     server.lock        held (flock) by the server that runs; gone with its process
     accounts           who may log in
     aliases            see `delivery.aliases`; need not be there
+    forwards           the same, written by `mailplat forward`
     mail/              the default store
     queue/             mail that waits, where the store keeps no queue of its own
     spool/             messages while they arrive
+    transcripts/       what was said on connections, where somebody asked for it
     self-signed.pem    the certificate of a server that was given none
     lmtp               the default LMTP socket
 
@@ -48,12 +50,20 @@ class DataDirectory:
         return os.path.join(self.path, "aliases")
 
     @property
+    def forwards(self) -> str:
+        return os.path.join(self.path, "forwards")
+
+    @property
     def queue(self) -> str:
         return os.path.join(self.path, "queue")
 
     @property
     def spool(self) -> str:
         return os.path.join(self.path, "spool")
+
+    @property
+    def transcripts(self) -> str:
+        return os.path.join(self.path, "transcripts")
 
     def prepare(self, steps: Sequence[Callable[[str], None]] = STEPS) -> None:
         """

@@ -18,7 +18,7 @@ from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
-from mailplat.connection import Connection, ConnectionLimits, Session
+from mailplat.connection import Connection, ConnectionLimits, Observe, Session
 from mailplat.errors import HostUnreachable, TLSFailed
 
 S = TypeVar("S", bound=Session)
@@ -42,7 +42,9 @@ class Dialer(Factory, Generic[S]):
         reactor: Any,
         tls: Any,
         limits: ConnectionLimits,
+        observe: Observe | None = None,
     ) -> None:
+        self.observe = observe
         self.service = service
         self.reactor = reactor
         self.tls = tls
@@ -74,6 +76,7 @@ async def dial(
     implicit_tls: bool = False,
     timeout: float = 30.0,
     limits: ConnectionLimits,
+    observe: Observe | None = None,
 ) -> S:
     """
     Connect.
@@ -85,6 +88,7 @@ async def dial(
         tls: provides IOpenSSLClientConnectionCreator; None for a connection that stays in clear.
         implicit_tls: speak TLS from the first byte (RFC 8314 §3).
         timeout: seconds for connecting, without TLS.
+        observe: as `MailFactory.observe`.
 
     Returns:
         the session; its `run` has begun, or is about to.
@@ -92,7 +96,7 @@ async def dial(
     Raises:
         HostUnreachable, TLSFailed.
     """
-    dialer = Dialer(service, make, reactor, tls, limits)
+    dialer = Dialer(service, make, reactor, tls, limits, observe)
     factory: Any = TLSMemoryBIOFactory(tls, True, dialer, reactor) if implicit_tls else dialer
     try:
         connected: Deferred[Any] = endpoint.connect(factory)

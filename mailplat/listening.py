@@ -22,8 +22,8 @@ from twisted.internet.interfaces import IAddress, IReadDescriptor
 from twisted.internet.protocol import ServerFactory
 from twisted.python.failure import Failure
 
-from mailplat.config import Listener
 from mailplat.errors import CannotListen
+from mailplat.settings import Listener
 
 
 class Door(ServerFactory):

@@ -23,12 +23,14 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from ipaddress import ip_address
 from random import Random
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.cred import strcred
 from twisted.cred.checkers import AllowAnonymousAccess, InMemoryUsernamePasswordDatabaseDontUse
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, DeferredList, gatherResults, maybeDeferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
@@ -39,12 +41,11 @@ from mailplat.auth.checkers import AccountChecker, NamedChecker
 from mailplat.auth.names import Names
 from mailplat.auth.portal import MailPortal
 from mailplat.auth.realm import MailRealm
-from mailplat.config import Settings, is_hop
 from mailplat.connection import MailFactory
 from mailplat.datadir import DataDirectory
 from mailplat.delivery.aliases import AliasFile, split_address
 from mailplat.delivery.exchangers import Exchangers
-from mailplat.delivery.hops import NextHops
+from mailplat.delivery.hops import NextHops, is_hop
 from mailplat.delivery.intake import Intake, identifiers
 from mailplat.delivery.local import LocalDelivery
 from mailplat.delivery.queue import Queue
@@ -60,15 +61,20 @@ from mailplat.interfaces import IResolver, IScramCredentials, StoreContext
 from mailplat.listening import Bound, bind, is_unix, speaks_tls
 from mailplat.plugins import make_agent, make_store
 from mailplat.pop3.server import POP3Factory
+from mailplat.settings import Settings
 from mailplat.smtp.server import SMTPFactory
 from mailplat.storage.spool import Spool
 from mailplat.storage.sqlite import SQLiteStore
 from mailplat.tls import CertificateFiles, CertificateSource, self_signed
+from mailplat.transcripts import Transcripts
 from mailplat.trust import Trust
 from mailplat.values import LOCAL, RELAY, Address
 
 #: Seconds that connections have for what is under way when the server stops.
 GRACE = 7.0
+
+#: Accounts that the store is asked to make at one time.
+AT_ONCE = 500
 
 #: A word for --auth: the account file of the data directory, to be chained with others.
 ACCOUNTS = "accounts"
@@ -94,7 +100,7 @@ class MailService(Service):
             exists nowhere else: whoever is told shows it to the operator, or it is lost.
         certificate: the file of the self-signed certificate, or None if one was given.
         started: fires when the doors are open; fails with a MailError, `StartFailed` for
-            what is a bug.
+            what is a bug.  Stopped before that, it stays silent.
     """
 
     log = Logger()
@@ -110,7 +116,8 @@ class MailService(Service):
         self.setName("mailplat")
         self._reactor = reactor
         self._announce = announce
-        self._resolver = resolver or DNSResolver(reactor, limits=settings.limits["dns"])
+        self._dns = None if resolver else DNSResolver(reactor, limits=settings.limits["dns"])
+        self._resolver: Any = resolver or self._dns
         self._directory = DataDirectory(settings.data)
         self.started: Deferred[None] = Deferred()
         self._reset()
@@ -188,7 +195,8 @@ class MailService(Service):
         limits = {name: self._sized(name) for name in settings.limits}
         spool = Spool(directory.spool, reactor)
         spool.start()
-        router = self._router(limits)
+        self._transcripts = Transcripts(directory.transcripts, reactor.seconds)
+        router = make_router(settings, self._names, self._store, directory, reactor)
         local = LocalDelivery(self._store, reactor)
         self._make_queue(router, local, spool, limits)
         intake = Intake(
@@ -229,22 +237,8 @@ class MailService(Service):
                     hold=limits["schedule"].lifetime,
                     **common,
                 )
+            factory.observe = self._transcripts.observe
             self.factories[service] = factory
-
-    def _router(self, limits: Mapping[str, Any]) -> Router:
-        settings, reactor = self.settings, self._reactor
-        relay = settings.relay
-        path = settings.aliases_file or self._directory.aliases
-        return Router(
-            self._names,
-            self._store,
-            settings.aliases,
-            self._postmaster(),
-            limits["routing"],
-            files=[AliasFile(path, self._names, reactor.seconds, partial(_in_thread, reactor))],
-            hops=NextHops(relay.relayhost, relay.routes, relay.senders),
-            agents={name: (RELAY, spec) for name, spec in settings.agents.items() if is_hop(spec)},
-        )
 
     def _make_queue(
         self, router: Router, local: LocalDelivery, spool: Spool, limits: Mapping[str, Any]
@@ -258,7 +252,11 @@ class MailService(Service):
             queue_store = self._queue_store.queue
         relay = settings.relay
         exchangers = Exchangers(
-            self._resolver, Random(), names=(settings.hostname, *self._names.domains), private=relay.networks
+            self._resolver,
+            Random(),
+            names=(settings.hostname, *self._names.domains),
+            addresses=self._own_addresses(),
+            private=relay.networks,
         )
         self._relay = Relay(
             reactor,
@@ -270,6 +268,7 @@ class MailService(Service):
             sources=relay.sources,
             limits=limits["relay"],
             client_limits=limits["client"],
+            observe=self._transcripts.observe,
         )
         context = StoreContext(reactor, self._directory.path)
         own = {name: spec for name, spec in settings.agents.items() if not is_hop(spec)}
@@ -293,6 +292,12 @@ class MailService(Service):
             limits=limits["queue"],
         )
 
+    def _own_addresses(self) -> list[str]:
+        """Where mail from other hosts is taken: a domain whose MX leads here leads in a circle."""
+        addresses = [bound.address for bound in self.bound if bound.listener.kind.service == "smtp"]
+        hosts = [address.host for address in addresses if isinstance(address, IPv4Address | IPv6Address)]
+        return [host for host in hosts if not ip_address(host).is_unspecified]
+
     def _sized(self, name: str) -> Any:
         """The limits of this name, with the message size that all have in common."""
         limits, size = self.settings.limits[name], self.settings.message_size_limit
@@ -303,13 +308,6 @@ class MailService(Service):
         if name == "intake":
             return replace(limits, message_size=size)
         return limits
-
-    def _postmaster(self) -> str | None:
-        if self.settings.postmaster is None:
-            return None
-        address = split_address(self.settings.postmaster)
-        domain = address.domain or self._names.domains[0]
-        return self._names.canonical(address.local, domain)
 
     def _certificate_source(self) -> CertificateSource:
         settings = self.settings
@@ -351,6 +349,9 @@ class MailService(Service):
         if self._queue_store is not None:
             await self._queue_store.start()
         await self._make_accounts()
+        if not self.running:
+            # Stopped meanwhile, and who does that waits for us to return.
+            return
         self._queue.start()
         for bound in self.bound:
             factory = self.factories[bound.listener.kind.service]
@@ -372,7 +373,8 @@ class MailService(Service):
                 await _in_thread(self._reactor, self._accounts.add, name, password)
                 self.first_account = name, password
         if not self.settings.auth or ACCOUNTS in self.settings.auth:
-            await ensure_accounts(self._store, await _in_thread(self._reactor, self._accounts.names))
+            names = await _in_thread(self._reactor, self._accounts.names)
+            await ensure_accounts(self._store, names, lambda: bool(self.running))
 
     def _start_failed(self, failure: Any) -> Deferred[None]:
         started, error = self.started, failure.value
@@ -412,6 +414,8 @@ class MailService(Service):
         if self._relay is not None:
             # What has not ended by now is broken off, and that is its outcome.
             await self._relay.stop()
+            if self._dns is not None:
+                self._dns.close()
             await self._queue.stop()
         try:
             if self._store_started:
@@ -423,6 +427,38 @@ class MailService(Service):
             self._reset()
 
 
+def make_router(
+    settings: Settings, names: Names, store: Any, directory: DataDirectory, reactor: Any
+) -> Router:
+    """
+    What says where recipients are, as the settings have it; commands ask the same.
+
+    Args:
+        names: knows our domains.
+        reactor: provides IReactorTime and IReactorThreads.
+
+    Raises:
+        ConfigurationError.
+    """
+    postmaster = None
+    if settings.postmaster is not None:
+        address = split_address(settings.postmaster)
+        postmaster = names.canonical(address.local, address.domain or names.domains[0])
+    relay = settings.relay
+    paths = settings.aliases_file or directory.aliases, directory.forwards
+    in_thread = partial(_in_thread, reactor)
+    return Router(
+        names,
+        store,
+        settings.aliases,
+        postmaster,
+        settings.limits["routing"],
+        files=[AliasFile(path, names, reactor.seconds, in_thread) for path in paths],
+        hops=NextHops(relay.relayhost, relay.routes, relay.senders),
+        agents={name: (RELAY, spec) for name, spec in settings.agents.items() if is_hop(spec)},
+    )
+
+
 async def ensure_account(store: Any, name: str) -> bool:
     """
     Have the store make the account unless it has it.
@@ -430,9 +466,12 @@ async def ensure_account(store: Any, name: str) -> bool:
     Returns:
         False if the store makes no accounts.
     """
+    return await store.has_account(name) or await _make_account(store, name)
+
+
+async def _make_account(store: Any, name: str) -> bool:
     try:
-        if not await store.has_account(name):
-            await store.create_account(name)
+        await store.create_account(name)
     except AccountExists:
         pass
     except NotPermitted:
@@ -440,11 +479,22 @@ async def ensure_account(store: Any, name: str) -> bool:
     return True
 
 
-async def ensure_accounts(store: Any, names: list[str]) -> None:
-    """As `ensure_account`, many at once, so that a store can commit them together."""
-    for start in range(0, len(names), 100):
-        some = [Deferred.fromCoroutine(ensure_account(store, name)) for name in names[start : start + 100]]
-        await gatherResults(some, consumeErrors=True)
+async def ensure_accounts(store: Any, names: list[str], wanted: Callable[[], bool] = lambda: True) -> None:
+    """
+    As `ensure_account`, many at once, so that a store can commit them together.
+
+    Args:
+        wanted: asked now and then; if it says no, the rest is left.
+    """
+    there = set(await store.accounts())
+    missing = [name for name in names if name not in there]
+    for start in range(0, len(missing), AT_ONCE):
+        if not wanted():
+            return
+        some = missing[start : start + AT_ONCE]
+        await gatherResults(
+            [Deferred.fromCoroutine(_make_account(store, name)) for name in some], consumeErrors=True
+        )
 
 
 def new_password() -> str:

@@ -507,7 +507,8 @@ class Peer:
     Who is at the other end, as far as the connection tells; cred's `mind` in mailplat.
 
     Attributes:
-        service: "smtp", "submission", "lmtp", "imap" or "pop3".
+        service: "smtp", "submission", "lmtp", "imap" or "pop3"; "smtp-client" or "lmtp-client"
+            where we are the client; "local" for a program on this host.
         host: the IP address, IPv4-mapped ones as IPv4; "" for a UNIX socket.
         port: 0 for a UNIX socket.
         tls: None in clear.

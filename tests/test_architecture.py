@@ -28,7 +28,8 @@ FLOORS = (
     ("plugins", 4), ("tls", 4), ("trust", 4), ("connection", 4), ("dialing", 4),
     ("smtp.*", 5), ("imap.*", 5), ("pop3.*", 5), ("sieve.*", 5), ("jmap.*", 5),
     ("delivery.*", 6),
-    ("service", 7), ("config", 7), ("listening", 7), ("datadir", 7),
+    ("service", 7), ("config", 7), ("settings", 7), ("listening", 7), ("datadir", 7),
+    ("transcripts", 7),
     ("tap", 8), ("cli.*", 8),
     ("testing.*", 9),
 )  # fmt: skip
@@ -65,7 +66,7 @@ ROADS = (
     # The factories that the plugin system finds; they load their store when asked for it.
     ("plugins", "storage.*"),
     # Settings are made of the parts' limits.
-    ("config", "*.server"), ("config", "delivery.intake"),
+    ("settings", "*.server"), ("settings", "delivery.intake"),
 )  # fmt: skip
 
 #: Rooms that know no Twisted.

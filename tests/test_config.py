@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mailplat import config
 from mailplat.errors import ConfigurationError
+from mailplat.settings import KINDS
 from mailplat.smtp.client import Login
 
 
@@ -262,7 +263,7 @@ class SettingsTests(SynchronousTestCase):
 
     def test_the_file_has_a_word_for_every_listener_of_the_command_line(self):
         words = ["smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3", "pop3s"]
-        self.assertEqual([kind.word for kind in config.KINDS], words)
+        self.assertEqual([kind.word for kind in KINDS], words)
         for word in words:
             settings = self.load(f'[listen]\n{word} = "tcp:0"')
             self.assertEqual([listener.kind.word for listener in settings.listeners], [word])

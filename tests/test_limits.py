@@ -5,7 +5,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from unittest import TestCase
 
-from mailplat.config import LIMITS
+from mailplat.settings import LIMITS
 
 TESTS = Path(__file__).parent
 

@@ -11,9 +11,9 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
-from mailplat.config import KINDS, Listener
 from mailplat.errors import CannotListen
 from mailplat.listening import bind, is_unix, shown, speaks_tls
+from mailplat.settings import KINDS, Listener
 
 IMAP = next(kind for kind in KINDS if kind.word == "imap")
 

@@ -69,7 +69,7 @@ class PageTests(SynchronousTestCase):
         self.assertEqual(len(commands(README, "twistd")), 1)
         self.assertEqual(len(commands(README, "mailplat")), 3)
         self.assertEqual(len(commands(README, "curl") + commands(README, "echo")), 2)
-        self.assertEqual(len(commands(OPERATING, "mailplat")), 6)
+        self.assertEqual(len(commands(OPERATING, "mailplat")), 12)
 
 
 class CommandsTestCase(SynchronousTestCase):

@@ -20,16 +20,19 @@ import tempfile
 from pathlib import Path
 
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from mailplat.auth.accounts import AccountFile
 from mailplat.auth.names import Names
-from mailplat.config import KINDS, load
+from mailplat.config import load
 from mailplat.datadir import DataDirectory
 from mailplat.errors import CannotListen, ConfigurationError, DataDirectoryError, NotPermitted, StorageFull
-from mailplat.service import MailService
+from mailplat.service import AT_ONCE, MailService
+from mailplat.settings import KINDS
 from mailplat.storage.memory import MemoryStore
+from mailplat.storage.sqlite import SQLiteStore
 from mailplat.tap import _table
 
 MESSAGE = b"From: Alice <alice@example.test>\r\nSubject: hello\r\n\r\nHello, house.\r\n.\r\nA dot.\r\n"
@@ -410,6 +413,33 @@ class StartTests(ServiceTestCase):
         service.startService()
         await service.stopService()
         self.assertEqual(service.bound, [])
+
+    async def test_stopped_while_it_makes_accounts(self):
+        self.account()
+        path = DataDirectory(self.data).accounts
+        with open(path, "r+", encoding="utf-8") as file:
+            record = file.readlines()[-1].partition(":")[2]
+            file.writelines(f"user{number}@example.test:{record}" for number in range(2 * AT_ONCE))
+        made, first = [], Deferred()
+        create = SQLiteStore.create_account
+
+        async def noted(store, name):
+            made.append(name)
+            if not first.called:
+                first.callback(None)
+            await create(store, name)
+
+        self.patch(SQLiteStore, "create_account", noted)
+        service = MailService(self.settings("imap"), reactor)
+        service.startService()
+        await first
+        await service.stopService()
+        # What was under way was finished, and nothing else begun.
+        self.assertEqual(len(made), AT_ONCE)
+        self.assertFalse(service.started.called)
+        await self.run_service("imap")
+        self.assertEqual(len(set(made)), len(made))
+        self.assertEqual(len(made), 2 * AT_ONCE + 1)
 
     async def test_two_in_one_process(self):
         self.account()

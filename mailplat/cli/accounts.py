@@ -14,6 +14,7 @@ import os
 import sys
 from typing import Any
 
+from mailplat.cli import forwards
 from mailplat.cli.directory import Directory
 from mailplat.cli.directory import add_words as add_directory_words
 from mailplat.errors import AccountExists, ConfigurationError, InvalidPassword, MailError, NoSuchAccount
@@ -102,6 +103,7 @@ def _remove(words: argparse.Namespace) -> int:
     if known:
         # First: nobody may log in while the mail goes away, and have it made anew.
         accounts.remove(name)
+        forwards.forget(directory.settings.data, name)
     if not words.keep_mail:
         known = directory.with_store(lambda store: _remove_mail(store, name)) or known
     if not known:

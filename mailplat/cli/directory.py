@@ -15,11 +15,15 @@ from twisted.internet.task import react
 
 from mailplat.auth.accounts import AccountFile
 from mailplat.auth.names import Names
-from mailplat.config import Settings, load
+from mailplat.config import load
 from mailplat.datadir import DataDirectory
+from mailplat.delivery.routing import Router
 from mailplat.errors import DataDirectoryError
-from mailplat.interfaces import StoreContext
+from mailplat.interfaces import IQueueStore, StoreContext
 from mailplat.plugins import make_store
+from mailplat.service import make_router
+from mailplat.settings import Settings
+from mailplat.storage.sqlite import SQLiteStore
 
 
 def add_words(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +46,8 @@ class Directory:
     Attributes:
         accounts: the account file.  A name without a domain is in the domain that all others
             are in, if there is just one.
+        naming: knows the domains: those of the configuration, or without one those of the
+            accounts.
 
     Raises:
         ConfigurationError, DataDirectoryError.
@@ -57,6 +63,12 @@ class Directory:
         self.accounts = AccountFile(self._directory.accounts)
         domains = self.settings.domains if words.config else self._domains_in_use()
         self.accounts.naming = Names(domains)
+        self.naming = Names(domains or self.settings.domains)
+
+    @property
+    def transcripts(self) -> str:
+        """The directory of the transcripts; need not be there."""
+        return self._directory.transcripts
 
     def _domains_in_use(self) -> set[str]:
         return {name.rpartition("@")[2] for name in self.accounts.names()}
@@ -69,6 +81,28 @@ class Directory:
                 os.setgroups([])
                 os.setegid(owner.st_gid)
                 os.seteuid(owner.st_uid)
+
+    def router(self, store: Any) -> Router:
+        """What says where recipients are, as the server's own does; `store` is started."""
+        from twisted.internet import reactor
+
+        return make_router(self.settings, self.naming, store, self._directory, reactor)
+
+    def with_queue(self, act: Callable[[Any, IQueueStore], Awaitable[Any]]) -> Any:
+        """As `with_store`, for `act(store, queue)`: what waits stands in the store, or beside it."""
+        from twisted.internet import reactor
+
+        async def both(store: Any) -> Any:
+            if getattr(store, "queue", None) is not None:
+                return await act(store, store.queue)
+            beside = SQLiteStore(self._directory.queue, reactor)
+            await beside.start()
+            try:
+                return await act(store, beside.queue)
+            finally:
+                await beside.stop()
+
+        return self.with_store(both)
 
     def with_store(self, act: Callable[[Any], Awaitable[Any]]) -> Any:
         """

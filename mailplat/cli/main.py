@@ -18,7 +18,7 @@ import sys
 from collections.abc import Sequence
 
 from mailplat import __version__
-from mailplat.cli import accounts, check, plugins
+from mailplat.cli import accounts, check, forwards, plugins, queue, send, transcripts
 from mailplat.errors import MailError
 
 
@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     )
     whole.add_argument("--version", action="version", version=f"mailplat {__version__}")
     commands = whole.add_subparsers(metavar="COMMAND", required=True)
-    for module in (accounts, check, plugins):
+    for module in (accounts, forwards, queue, send, transcripts, check, plugins):
         module.add_words(commands)
     return whole
 

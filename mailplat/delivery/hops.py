@@ -96,7 +96,7 @@ class NextHop:
         Raises:
             ValueError.
         """
-        return cls.parse(text if text.partition(":")[0].lower() in PORTS else f"smtp:{text}")
+        return cls.parse(text if is_hop(text) else f"smtp:{text}")
 
     def __str__(self) -> str:
         if self.protocol == "mx":
@@ -122,6 +122,11 @@ class NextHop:
         if self.protocol == "mx":
             return self.host[1:-1].removeprefix("IPv6:") if self.host.startswith("[") else ""
         return "" if _is_name(self.host) else self.host
+
+
+def is_hop(text: str) -> bool:
+    """Whether `text` names a next hop by its protocol, and not, for example, a delivery agent."""
+    return text.partition(":")[0].lower() in PORTS
 
 
 def _host_and_port(text: str, default: int) -> tuple[str, int]:

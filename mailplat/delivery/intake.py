@@ -1,12 +1,13 @@
 """
 Where mail enters the house: what one peer may send, and what happens to it.
 
-A receiver is the avatar of one SMTP or LMTP peer.  There are two kinds.  A `Receiver`
+A receiver is the avatar of one SMTP or LMTP peer.  There are three kinds.  A `Receiver`
 takes mail for our own recipients only, from anybody: it is what anonymous peers get.  A
 `SubmissionReceiver` belongs to an account: it takes mail only under sender addresses
-that the account owns, and completes what the client left out (RFC 6409 §8).
+that the account owns, and completes what the client left out (RFC 6409 §8).  A
+`LocalReceiver` does so for programs on this host.
 
-Both put the trace of the message into a *prefix*; the message itself is never rewritten.
+All put the trace of the message into a *prefix*; the message itself is never rewritten.
 """
 
 from __future__ import annotations
@@ -186,7 +187,11 @@ class Receiver:
         return b"".join(pieces)
 
     def _prefix(self, envelope: Envelope, header: bytes) -> bytes:
-        """The trace field that every copy has (RFC 5321 §4.4)."""
+        """What stands before every copy."""
+        return self._received(envelope)
+
+    def _received(self, envelope: Envelope) -> bytes:
+        """The trace field (RFC 5321 §4.4)."""
         peer = self._peer
         protocol = compose.protocol_name(
             peer.service,
@@ -250,6 +255,40 @@ class SubmissionReceiver(Receiver):
             domain = self._account.rpartition("@")[2] or self._house.hostname
             prefix += f"Message-ID: <{self._house.new_id()}@{domain}>\r\n".encode("ascii")
         return prefix
+
+
+class LocalReceiver(SubmissionReceiver):
+    """
+    Takes mail of programs on this host that may write to the data directory anyway.
+
+    They may send under any address of our domains, whether there is such an account or not
+    (`root`, `www-data`).
+
+    Args:
+        house: see `Receiver`.
+        user: who runs the program, for the Received field.
+    """
+
+    def __init__(self, house: Intake, user: int) -> None:
+        super().__init__(house, Peer("local", "", 0), "")
+        self._user = user
+
+    async def sender(self, envelope: Envelope) -> None:
+        await Receiver.sender(self, envelope)
+        if envelope.sender is not None and not self._house.router.is_local(envelope.sender.domain):
+            raise SenderRefused(f"{envelope.sender} is in no domain of this server")
+
+    def _spend(self) -> None:
+        """There is nobody to count it for."""
+
+    def _received(self, envelope: Envelope) -> bytes:
+        return compose.received_locally(
+            user=self._user,
+            hostname=self._house.hostname,
+            identifier=self._house.new_id(),
+            date=int(self._house.clock.seconds()),
+            recipient=envelope.recipients[0] if len(envelope.recipients) == 1 else None,
+        )
 
 
 def _request(envelope: Envelope, recipient: Address, target: Target) -> ReportRequest:

@@ -27,6 +27,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from mailplat.connection import Observe
 from mailplat.delivery.exchangers import Candidate, Exchangers
 from mailplat.delivery.hops import NextHop
 from mailplat.delivery.pace import Pace
@@ -141,6 +142,7 @@ class Relay:
         sources: addresses to connect from, one of each family at the most; the system's choice
             where there is none.
         limits, client_limits: see there.
+        observe: as `mailplat.connection.MailFactory.observe`.
 
     Raises:
         ValueError: one of `sources` is no address, or there are two of a family.
@@ -158,7 +160,9 @@ class Relay:
         sources: Sequence[str] = (),
         limits: RelayLimits | None = None,
         client_limits: ClientLimits | None = None,
+        observe: Observe | None = None,
     ) -> None:
+        self._observe = observe
         self._reactor = reactor
         self._exchangers = exchangers
         self._hostname = hostname
@@ -400,7 +404,7 @@ class Relay:
         if self._stopped:
             raise HostUnreachable("We are shutting down")
         dialing = Deferred.fromCoroutine(
-            connect(self._endpoint(terms), terms.host, settings, self._reactor, self._trust)
+            connect(self._endpoint(terms), terms.host, settings, self._reactor, self._trust, self._observe)
         )
         self._dialing.add(dialing)
         try:

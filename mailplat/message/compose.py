@@ -112,6 +112,24 @@ def received(
     return folded("Received", pieces)
 
 
+def received_locally(
+    *, user: int, hostname: str, identifier: str, date: int, recipient: Address | None = None
+) -> bytes:
+    """
+    The Received field of a message that came by no protocol, ended by CRLF; arguments as for
+    `received`.
+
+    Args:
+        user: the number of the user who sent it.
+    """
+    pieces = [f"by {_clean(hostname)}", f"(mailplat, from userid {user})", f"id {_clean(identifier)}"]
+    if recipient is not None:
+        pieces.append(f"for <{path(recipient)}>")
+    pieces[-1] += ";"
+    pieces.append(rfc5322_date(date))
+    return folded("Received", pieces)
+
+
 def return_path(sender: Address | None) -> bytes:
     """The Return-Path field of final delivery (RFC 5321 §4.4), `<>` for None."""
     return f"Return-Path: <{path(sender)}>\r\n".encode("utf-8", "replace")

@@ -29,7 +29,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.threads import deferToThreadPool
 
 from mailplat import sasl
-from mailplat.connection import Connection, ConnectionLimits
+from mailplat.connection import Connection, ConnectionLimits, Observe
 from mailplat.dialing import dial
 from mailplat.errors import HostUnreachable, MailError, MalformedLogin, PermanentError, TLSFailed
 from mailplat.interfaces import ISpooledMessage
@@ -76,7 +76,12 @@ class ClientSettings:
 
 
 async def connect(
-    endpoint: IStreamClientEndpoint, host: str, settings: ClientSettings, reactor: Any, trust: Trust
+    endpoint: IStreamClientEndpoint,
+    host: str,
+    settings: ClientSettings,
+    reactor: Any,
+    trust: Trust,
+    observe: Observe | None = None,
 ) -> SMTPClient:
     """
     Connect to a host, and get as far as to be able to send.
@@ -86,6 +91,7 @@ async def connect(
         host: its name or address, as it is to stand in outcomes, in SNI, and in its certificate.
         reactor: provides IReactorTime; for a SCRAM login also IReactorThreads and
             IReactorFromThreads.
+        observe: as `mailplat.connection.MailFactory.observe`.
 
     Raises:
         HostUnreachable: not now; TLSFailed if it is because of TLS.
@@ -111,6 +117,7 @@ async def connect(
         implicit_tls=settings.implicit_tls,
         timeout=limits.connect_timeout,
         limits=ConnectionLimits(write_timeout=limits.block_timeout),
+        observe=observe,
     )
     try:
         await client.ready

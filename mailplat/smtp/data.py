@@ -23,11 +23,6 @@ from enum import Enum
 _END = b"\r\n.\r\n"
 _DOT = b"\r\n."
 
-# A block has no lone CR or LF if and only if the positions of its CRs, moved on by one,
-# are those of its LFs.
-_ONLY_CR = bytes(1 if octet == 13 else 0 for octet in range(256))
-_ONLY_LF = bytes(1 if octet == 10 else 0 for octet in range(256))
-
 
 class Fault(Enum):
     """Why a message is refused at its end; the value may be shown to the peer."""
@@ -42,11 +37,9 @@ class LoneLineBreak(ValueError):
 
 def has_lone_line_break(block: bytes) -> bool:
     """A CR without LF after it, or an LF without CR before it, the ends of `block` included."""
-    if not block:
-        return False
-    return (
-        block[0] == 10 or block[-1] == 13 or block.translate(_ONLY_CR)[:-1] != block.translate(_ONLY_LF)[1:]
-    )
+    # Taking out all CRs and putting one before each LF restores it if none was elsewhere.  Both are
+    # searches for a single octet, which cost a third of everything else that was tried.
+    return block.replace(b"\r", b"").replace(b"\n", b"\r\n") != block
 
 
 class _Reader:
@@ -109,8 +102,8 @@ class DataReader(_Reader):
         if self._held:
             block = self._held + block
         after = -1
-        # Most blocks have dots; few have one at the beginning of a line.
-        dot = block.find(_DOT)
+        # Text has dots, but few at the beginning of a line; base64 has none, which costs next to nothing.
+        dot = block.find(_DOT) if b"." in block else -1
         end = block.find(_END, dot) if dot >= 0 else -1
         if end >= 0:
             cut = end + 2

@@ -40,6 +40,9 @@ CHANGED, EXPUNGED = 0, 1
 #: looking at every row, so this is about speed, not about what can be answered.
 LOG_KEEPS = 4096
 
+#: Runs of UIDs that are on the average no further apart than this are read in one piece.
+DENSE = 4
+
 #: SQLite's integers are signed.
 _LARGEST_INTEGER = (1 << 63) - 1
 
@@ -84,7 +87,9 @@ _NAMES = tuple(field.name for field in fields(MailboxRow))
 #: The columns of a MailboxRow, for SELECT.
 MAILBOX = ", ".join(f"m.{name}" for name in _NAMES)
 
-_WRITE = "UPDATE mailboxes SET {} WHERE id = ?".format(", ".join(f"{name} = ?" for name in _NAMES[1:]))
+# Not the names, which change by themselves (storage/names.py): to set them is to write their index too.
+_COUNTERS = _NAMES[_NAMES.index("version") :]
+_WRITE = "UPDATE mailboxes SET {} WHERE id = ?".format(", ".join(f"{name} = ?" for name in _COUNTERS))
 
 _FIND = (
     f"SELECT {MAILBOX} FROM accounts AS a JOIN mailboxes AS m ON m.account = a.id "
@@ -133,7 +138,8 @@ class Transaction:
         boxes: mailboxes read, by id.
         dirty: ids of those that were changed.
         gone: ids of mailboxes deleted.
-        accounts: name -> whether it exists now, for accounts made and removed.
+        accounts: name -> id of accounts made, None for those removed.
+        renamed: mailboxes or accounts were made, renamed or removed.
         queued: something was added to the queue or changed in it.
         inserted: files that got a row here.
         dead: (row, name, descriptor or -1) of files that lost theirs.
@@ -146,7 +152,8 @@ class Transaction:
         self.boxes: dict[int, MailboxRow] = {}
         self.dirty: set[int] = set()
         self.gone: set[int] = set()
-        self.accounts: dict[str, bool] = {}
+        self.accounts: dict[str, int | None] = {}
+        self.renamed = False
         self.queued = False
         self.inserted: list[StoredFile] = []
         self.dead: list[tuple[int, str, int]] = []
@@ -205,6 +212,7 @@ class Transaction:
 
     def names_changed(self) -> None:
         """Mailboxes or accounts were made, renamed or removed: forget what was found by name."""
+        self.renamed = True
         self._found.clear()
 
     # Acts on messages
@@ -283,9 +291,13 @@ class Transaction:
         if changed:
             row.modseq = modseq
             row.unseen += unseen
+            same: dict[int, list[int]] = {}
+            for message in changed:
+                same.setdefault(message[1], []).append(message[0])
             self.connection.executemany(
-                f"UPDATE messages SET flags = ?, modseq = {modseq} WHERE mailbox = {row.id} AND uid = ?",
-                [(stored(message[1]), message[0]) for message in changed],
+                f"UPDATE messages SET flags = ?, modseq = {modseq} "
+                f"WHERE mailbox = {row.id} AND uid BETWEEN ? AND ?",
+                [(stored(word), *run) for word, having in same.items() for run in UIDSet.of(having).runs],
             )
             self._note(row, CHANGED, str(UIDSet.of(message[0] for message in changed)))
         return FlagsSet(Columns.of(changed), refused)
@@ -299,10 +311,7 @@ class Transaction:
         """See `IMailbox.copy`."""
         rows = self.rows(row, uids)
         copied = self._copy(row, rows, target)
-        if rows:
-            self.connection.executemany(
-                "UPDATE copies SET messages = messages + 1 WHERE id = ?", [(message[5],) for message in rows]
-            )
+        self._count(rows, 1)
         return copied
 
     def move(self, row: MailboxRow, uids: UIDSet, target: MailboxRow) -> Copied:
@@ -327,7 +336,12 @@ class Transaction:
         """Take a mailbox and all its messages away."""
         self._touch(row)
         self.flush()
-        self._free(row.id, UIDSet(((1, LARGEST),)))
+        self._freed = True
+        self.connection.execute(
+            "UPDATE copies SET messages = messages - d.n FROM (SELECT copy, count(*) AS n FROM messages "
+            "WHERE mailbox = ? GROUP BY copy) AS d WHERE copies.id = d.copy",
+            (row.id,),
+        )
         for table, column in (("messages", "mailbox"), ("changes", "mailbox"), ("mailboxes", "id")):
             self.connection.execute(f"DELETE FROM {table} WHERE {column} = ?", (row.id,))
         self.boxes.pop(row.id, None)
@@ -366,11 +380,16 @@ class Transaction:
     def rows(self, row: MailboxRow, uids: UIDSet) -> list[Message]:
         """The messages with these UIDs, ascending, flag words as they are in Python."""
         self.flush()
+        runs = [run for run in uids.runs if run[0] < row.uid_next]
+        spans = runs
+        if runs and min(runs[-1][1], row.uid_next) - runs[0][0] < DENSE * len(runs):
+            # Such as every other message: to look at all between costs less than to ask for each.
+            spans = [(runs[0][0], runs[-1][1])]
         found: list[Message] = []
-        for first, last in uids.runs:
-            if first >= row.uid_next:
-                break
+        for first, last in spans:
             found += self.connection.execute(_ROWS, (row.id, first, last)).fetchall()
+        if len(spans) < len(runs):
+            found = [message for message in found if message[0] in uids]
         if any(isinstance(message[1], bytes) for message in found):
             found = [(uid, loaded(flags), *rest) for uid, flags, *rest in found]  # type: ignore[misc]  # star
         return found
@@ -438,12 +457,19 @@ class Transaction:
         self._touch(target)
         target.modseq += 1
         first = target.uid_next
-        words: dict[int, int] = {}
-        for _, word, _, size, date, copy in rows:
-            mapped = words.get(word)
-            if mapped is None:
-                mapped = words[word] = flag_word(flag_names(word, row.keywords), target.keywords)
-            self._add(target, mapped, size, date, copy)
+        words = {word: 0 for _, word, *_ in rows}
+        for word in words:
+            words[word] = flag_word(flag_names(word, row.keywords), target.keywords)
+        mailbox, modseq = target.id, target.modseq
+        self._messages += [
+            (mailbox, uid, stored(words[word]), modseq, size, date, copy)
+            for uid, (_, word, _, size, date, copy) in enumerate(rows, first)
+        ]
+        target.uid_next += len(rows)
+        target.messages += len(rows)
+        target.recent += len(rows)
+        target.size += sum(message[3] for message in rows)
+        target.unseen += sum(not message[1] & SEEN for message in rows)
         self._note(target, CHANGED, str(UIDSet(((first, target.uid_next - 1),))))
         return Copied(
             target.uid_validity, [message[0] for message in rows], list(range(first, target.uid_next))
@@ -464,22 +490,28 @@ class Transaction:
             if uid >= row.recent_from:
                 row.recent -= 1
         if free:
-            self._free(row.id, removed)
+            self._freed = True
+            self._count(rows, -1)
         self.connection.executemany(
             f"DELETE FROM messages WHERE mailbox = {row.id} AND uid BETWEEN ? AND ?", removed.runs
         )
         self._note(row, EXPUNGED, str(removed))
         return removed
 
-    def _free(self, mailbox: int, uids: UIDSet) -> None:
-        """These messages will not point to their copies any more."""
-        self._freed = True
-        self.connection.executemany(
-            "UPDATE copies SET messages = messages - d.n FROM ("
-            "SELECT copy, count(*) AS n FROM messages "
-            f"WHERE mailbox = {mailbox} AND uid BETWEEN ? AND ? GROUP BY copy) AS d WHERE copies.id = d.copy",
-            uids.runs,
-        )
+    def _count(self, rows: list[Message], more: int) -> None:
+        """For each of these messages, so many more point to its row of `copies`."""
+        copies = {message[5] for message in rows}
+        if len(copies) == len(rows):
+            # Messages that came one after the other have copies with ids in a row.
+            self.connection.executemany(
+                f"UPDATE copies SET messages = messages + {more} WHERE id BETWEEN ? AND ?",
+                UIDSet.of(copies).runs,
+            )
+        else:
+            self.connection.executemany(
+                f"UPDATE copies SET messages = messages + {more} WHERE id = ?",
+                [(message[5],) for message in rows],
+            )
 
     # Writing
 
@@ -521,7 +553,9 @@ class Transaction:
         self.flush()
         if self.dirty:
             rows = [self.boxes[mailbox].values() for mailbox in self.dirty]
-            self.connection.executemany(_WRITE, [(*values[1:], values[0]) for values in rows])
+            self.connection.executemany(
+                _WRITE, [(*values[-len(_COUNTERS) :], values[0]) for values in rows]
+            )
         if self._freed:
             self.bury()
 

@@ -7,6 +7,8 @@ A name never becomes a path; it is text in a row.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from mailplat.errors import (
     AccountExists,
     InvalidName,
@@ -33,11 +35,12 @@ def create_account(txn: Transaction, name: str) -> None:
         raise AccountExists()
     account = txn.connection.execute("INSERT INTO accounts (name) VALUES (?)", (name,)).lastrowid
     assert account is not None
-    for mailbox, special_use in {INBOX: None, **SPECIAL_MAILBOXES}.items():
-        _make(txn, account, mailbox, special_use)
-        txn.connection.execute("INSERT INTO subscriptions VALUES (?, ?)", (account, mailbox))
-    txn.accounts[name] = True
-    txn.names_changed()
+    mailboxes = {INBOX: None, **SPECIAL_MAILBOXES}
+    _make_all(txn, account, mailboxes)
+    txn.connection.executemany(
+        "INSERT INTO subscriptions VALUES (?, ?)", [(account, mailbox) for mailbox in mailboxes]
+    )
+    txn.accounts[name] = account
 
 
 def remove_account(txn: Transaction, name: str) -> None:
@@ -50,7 +53,7 @@ def remove_account(txn: Transaction, name: str) -> None:
         txn.remove_mailbox(txn.box(mailbox))
     txn.connection.execute("DELETE FROM subscriptions WHERE account = ?", (account,))
     txn.connection.execute("DELETE FROM accounts WHERE id = ?", (account,))
-    txn.accounts[name] = False
+    txn.accounts[name] = None
     txn.changes += 1
     txn.names_changed()
 
@@ -156,20 +159,32 @@ def _make_parents(txn: Transaction, account: int, name: str, names: dict[str, tu
 
 
 def _make(txn: Transaction, account: int, name: str, special_use: str | None, selectable: bool = True) -> int:
-    """A new mailbox with a UIDVALIDITY greater than any this store gave before."""
+    """A new mailbox; its id."""
+    _make_all(txn, account, {name: special_use}, selectable)
+    (mailbox,) = txn.connection.execute(
+        "SELECT id FROM mailboxes WHERE account = ? AND name = ?", (account, name)
+    ).fetchone()
+    return int(mailbox)
+
+
+def _make_all(
+    txn: Transaction, account: int, special_uses: Mapping[str, str | None], selectable: bool = True
+) -> None:
+    """New mailboxes, each with a UIDVALIDITY greater than any this store gave before."""
     txn.changes += 1
     # From the clock so that another store in this one's place differs too, but never back.
-    (uid_validity,) = txn.connection.execute(
-        "UPDATE store SET uid_validity = min(max(uid_validity + 1, ?), ?) RETURNING uid_validity",
-        (txn.now, LARGEST),
+    (last,) = txn.connection.execute(
+        "UPDATE store SET uid_validity = min(max(uid_validity, ? - 1) + ?, ?) RETURNING uid_validity",
+        (txn.now, len(special_uses), LARGEST),
     ).fetchone()
-    mailbox = txn.connection.execute(
+    txn.connection.executemany(
         "INSERT INTO mailboxes (account, name, special_use, selectable, version, uid_validity, uid_next, "
         "modseq, log_from, messages, unseen, size, recent, recent_from, keywords) "
         # modseq 1, not 0: IMAP cannot say 0 (RFC 7162 §7), and what comes next must be greater.
         "VALUES (?, ?, ?, ?, 1, ?, 1, 1, 0, 0, 0, 0, 0, 1, '')",
-        (account, name, special_use, int(selectable), uid_validity),
-    ).lastrowid
-    assert mailbox is not None
+        [
+            (account, name, special_use, int(selectable), last - len(special_uses) + number)
+            for number, (name, special_use) in enumerate(special_uses.items(), 1)
+        ],
+    )
     txn.names_changed()
-    return mailbox

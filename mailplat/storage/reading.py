@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import chain, islice, takewhile
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -106,19 +106,21 @@ class Readers:
         return result
 
 
-def everything(
-    connection: sqlite3.Connection, numbers: Sequence[int]
-) -> tuple[int, list[MailboxRow], set[str]]:
-    """The commit counter, the rows of these mailboxes as far as they are there, all accounts' names."""
+def news(
+    connection: sqlite3.Connection, numbers: Sequence[int], newest: int
+) -> tuple[int, list[MailboxRow], dict[str, int], int]:
+    """
+    What others may have changed.
+
+    Returns:
+        the commit counter; the rows of these mailboxes as far as they are there; name -> id of the
+        accounts whose ids are greater than `newest`; how many accounts there are in all.
+    """
     (commits,) = connection.execute("SELECT commits FROM store").fetchone()
     rows = [row for row in (mailbox(connection, number) for number in numbers) if row is not None]
-    return commits, rows, {name for (name,) in connection.execute("SELECT name FROM accounts")}
-
-
-def account(connection: sqlite3.Connection, name: str) -> int | None:
-    """The account's id."""
-    found = connection.execute("SELECT id FROM accounts WHERE name = ?", (name,)).fetchone()
-    return found[0] if found else None
+    accounts = dict(connection.execute("SELECT name, id FROM accounts WHERE id > ?", (newest,)))
+    (count,) = connection.execute("SELECT count(*) FROM accounts").fetchone()
+    return commits, rows, accounts, count
 
 
 def mailboxes(connection: sqlite3.Connection, number: int) -> list[MailboxInfo]:
@@ -252,11 +254,11 @@ def content(
 ) -> tuple[Body, bytes | None, Ahead]:
     """A message, its bytes if they are few, and where the next ones are.  Raises NoSuchMessage."""
     uids = UIDSet(((uid, uid + AHEAD),))
-    bodies = list(_bodies(connection, number, uids, files))
-    if not bodies or bodies[0].uid != uid:
+    bodies = _bodies(connection, number, uids, files)
+    body = next(bodies, None)
+    if body is None or body.uid != uid:
         raise NoSuchMessage()
-    body = bodies[0]
-    return body, body.read() if len(body) <= AT_ONCE else None, Ahead(uids, bodies)
+    return body, body.read() if len(body) <= AT_ONCE else None, Ahead(uids, body, bodies)
 
 
 def contents(
@@ -268,25 +270,29 @@ def contents(
     for body in bodies:
         limit -= len(body)
         if limit < 0:
-            return found, Ahead(uids, [body, *islice(bodies, AHEAD)])
+            return found, Ahead(uids, body, bodies)
         found.append((body.uid, body.read()))
     return found, None
 
 
 class Ahead:
     """
-    Where messages are that somebody is going to ask for.
+    Where messages are that somebody is going to ask for: some that follow each other in one file,
+    so that not more than one is kept open.
 
     Args:
-        uids: what was looked up.
-        bodies: the messages among it, ascending; what comes after the last one is not known.
+        uids: what is looked up.
+        first: the first message among it that is wanted.
+        others: those after it, ascending.
     """
 
     __slots__ = ("_bodies", "_uids")
 
-    def __init__(self, uids: UIDSet, bodies: Sequence[Body]) -> None:
-        self._bodies = bodies
-        self._uids = uids & UIDSet(((bodies[0].uid, bodies[-1].uid),))
+    def __init__(self, uids: UIDSet, first: Body, others: Iterator[Body]) -> None:
+        beside = takewhile(lambda body: body.file is first.file, islice(others, AHEAD))
+        self._bodies = [first, *beside]
+        # What comes after the last one is not known.
+        self._uids = uids & UIDSet(((first.uid, self._bodies[-1].uid),))
 
     def body(self, uid: int) -> Body | None:
         """A message; None if it is not known."""

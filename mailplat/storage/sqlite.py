@@ -18,6 +18,7 @@ import fcntl
 import os
 import sqlite3
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
@@ -65,6 +66,9 @@ T = TypeVar("T")
 
 #: How often a mailbox that somebody watches is looked at for what other processes did, in seconds.
 POLL = 1.0
+
+#: Mailboxes that are found by name without a look at the index.
+MOST_RECENT = 256
 
 
 @implementer(IMessageContent)
@@ -136,6 +140,8 @@ class SQLiteMailbox:
         )
 
     async def columns(self, uids: UIDSet) -> Columns:
+        if not self._row.messages and self._store.is_current():
+            return Columns()
         return await self._read(reading.columns, uids)
 
     async def outlines(self, uids: UIDSet) -> Sequence[Outlined]:
@@ -299,10 +305,7 @@ class SQLiteAccount:
         return await self._store.readers.do(reading.mailboxes, self._number)
 
     async def open(self, name: str) -> SQLiteMailbox:
-        row = await self._store.readers.do(reading.mailbox_named, self._number, name)
-        if row is None:
-            raise NoSuchMailbox()
-        return self._store.live(row)
+        return await self._store.open(self._number, name)
 
     async def create(self, name: str, special_use: str | None = None) -> None:
         await self._store.write(lambda txn, _: names.create(txn, self._number, name, special_use))
@@ -353,7 +356,11 @@ class SQLiteStore:
         self._poll = poll
         self._lock = -1
         self.queue = SQLiteQueue(self)
-        self._accounts: set[str] = set()
+        self._accounts: dict[str, int] = {}
+        # Ids of accounts only ever grow: up to this one all that are there are known.
+        self._newest = 0
+        self._looked = 0.0
+        self._recent: OrderedDict[tuple[int, str], SQLiteMailbox] = OrderedDict()
         self._live: WeakValueDictionary[int, SQLiteMailbox] = WeakValueDictionary()
         self._watched: set[object] = set()
         self._poll_call: Any = None
@@ -361,6 +368,7 @@ class SQLiteStore:
         self._absorbed = 0
         self._absorbed_foreign = 0
         self._own_accounts = 0
+        self._renamings = 0
 
     # Life
 
@@ -400,7 +408,8 @@ class SQLiteStore:
             if alone:
                 self._remove_garbage()
             self._writer.open(bury=alone)
-            self._absorbed, _, self._accounts = reading.everything(self._watch, ())
+            self._absorbed, _, self._accounts, _ = reading.news(self._watch, (), 0)
+            self._newest = max(self._accounts.values(), default=0)
             fcntl.flock(self._lock, fcntl.LOCK_SH)
         except PermissionError as error:
             raise DataDirectoryError(f"{self.directory} cannot be used: {error.strerror}") from error
@@ -445,6 +454,7 @@ class SQLiteStore:
         self.readers.stop()
         self._watch.close()
         self.files.close()
+        self._recent.clear()
         self._live.clear()
         self._watched.clear()
         self._close_lock()
@@ -456,14 +466,15 @@ class SQLiteStore:
         return sorted(self._accounts)
 
     async def has_account(self, name: str) -> bool:
-        if name in self._accounts:
+        if name in self._accounts and self._reactor.seconds() - self._looked < self._poll:
             # If another process removed it just now, the commit will say so.
             return True
         await self.catch_up()
         return name in self._accounts
 
     async def account(self, name: str) -> SQLiteAccount:
-        number = await self.readers.do(reading.account, name)
+        await self.catch_up()
+        number = self._accounts.get(name)
         if number is None:
             raise NoSuchAccount()
         return SQLiteAccount(self, number, name)
@@ -495,7 +506,28 @@ class SQLiteStore:
         """See `Writer.do`."""
         return self._writer.do(act, bodies, lazy)
 
-    def live(self, row: MailboxRow) -> SQLiteMailbox:
+    async def open(self, account: int, name: str) -> SQLiteMailbox:
+        """
+        Raises:
+            NoSuchMailbox
+        """
+        await self.catch_up()
+        mailbox = self._recent.get((account, name))
+        if mailbox is None:
+            renamings = self._renamings
+            row = await self.readers.do(reading.mailbox_named, account, name)
+            if row is None:
+                raise NoSuchMailbox()
+            mailbox = self._live_one(row)
+            if renamings == self._renamings:
+                self._recent[account, name] = mailbox
+                if len(self._recent) > MOST_RECENT:
+                    self._recent.popitem(last=False)
+        else:
+            self._recent.move_to_end((account, name))
+        return mailbox
+
+    def _live_one(self, row: MailboxRow) -> SQLiteMailbox:
         """The one object for a mailbox."""
         mailbox = self._live.get(row.id)
         if mailbox is None:
@@ -521,25 +553,43 @@ class SQLiteStore:
             (commits,) = self._watch.execute("SELECT commits FROM store").fetchone()
         except sqlite3.Error:
             return False
-        if commits != max(self._writer.commits, self._absorbed):
+        # Our own may be counted already and not yet there to be seen.
+        if commits > max(self._writer.commits, self._absorbed):
             return False
         # Looked at last, as the writer sets it first.
-        return self._writer.foreign == self._absorbed_foreign
+        if self._writer.foreign != self._absorbed_foreign:
+            return False
+        self._looked = self._reactor.seconds()
+        return True
 
     async def catch_up(self) -> None:
         """Read again what other processes changed, if they did."""
         if self.is_current():
             return
+        newest = self._newest
         while True:
             foreign, own = self._writer.foreign, self._own_accounts
             numbers = list(self._live.keys())
-            commits, rows, accounts = await self.readers.do(reading.everything, numbers)
-            if own == self._own_accounts:
+            commits, rows, accounts, count = await self.readers.do(reading.news, numbers, newest)
+            if commits < self._absorbed:
+                # Somebody else read later.
                 break
-            # Accounts came or went through us meanwhile, which this reading may not know.
-        self._absorbed = max(self._absorbed, commits)
-        self._absorbed_foreign = foreign
-        self._accounts = accounts
+            if own != self._own_accounts:
+                # Accounts came or went through us meanwhile, which this reading may not know.
+                continue
+            known = self._accounts if newest else {}
+            if len(known) + sum(name not in known for name in accounts) != count:
+                # Some are gone, and only a look at all says which.
+                newest = 0
+                continue
+            known.update(accounts)
+            self._accounts = known
+            self._newest = max(self._newest, *accounts.values(), 0)
+            self._absorbed = commits
+            self._absorbed_foreign = foreign
+            self._looked = self._reactor.seconds()
+            break
+        self._forget_names()
         self._advance(rows)
         there = {row.id for row in rows}
         for number in numbers:
@@ -559,11 +609,13 @@ class SQLiteStore:
     def _published(self, published: Published) -> None:
         """Our own commit, in the reactor's thread."""
         self._own_accounts += len(published.accounts)
-        for name, exists in published.accounts.items():
-            if exists:
-                self._accounts.add(name)
+        for name, number in published.accounts.items():
+            if number is not None:
+                self._accounts[name] = number
             else:
-                self._accounts.discard(name)
+                self._accounts.pop(name, None)
+        if published.renamed:
+            self._forget_names()
         self.files.forget(published.files)
         self._advance(published.rows)
         for number in published.gone:
@@ -571,6 +623,11 @@ class SQLiteStore:
                 mailbox.close()
         if published.queued:
             self.queue.tell()
+
+    def _forget_names(self) -> None:
+        """Mailboxes found by name may have another name by now."""
+        self._renamings += 1
+        self._recent.clear()
 
     def _advance(self, rows: Sequence[MailboxRow]) -> None:
         told = [

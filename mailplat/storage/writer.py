@@ -69,14 +69,16 @@ class Published:
     Attributes:
         rows: mailboxes as they are now.
         gone: ids of mailboxes deleted.
-        accounts: name -> whether it exists.
+        accounts: name -> its id, None if it is gone.
+    renamed: mailboxes or accounts were made, renamed or removed.
         files: rows of files that are being removed.
         queued: something was added to the queue or changed in it.
     """
 
     rows: list[MailboxRow] = field(default_factory=list)
     gone: set[int] = field(default_factory=set)
-    accounts: dict[str, bool] = field(default_factory=dict)
+    accounts: dict[str, int | None] = field(default_factory=dict)
+    renamed: bool = False
     files: list[int] = field(default_factory=list)
     queued: bool = False
 
@@ -91,7 +93,7 @@ class Writer:
         clock: seconds since 1970; only the first UIDVALIDITY depends on it.
 
     Attributes:
-        commits: the store's commit counter as this process last left it.
+        commits: the store's commit counter as this process last left it, or is about to.
         foreign: how often another process was found to have committed in between.
     """
 
@@ -293,18 +295,21 @@ class Writer:
         transaction.finish()
         connection = transaction.connection
         (commits,) = connection.execute("UPDATE store SET commits = commits + 1 RETURNING commits").fetchone()
+        before = self.commits
+        # In this order, and before anybody can see the commit: who compares the counter must not
+        # miss that others were there, nor take what is our own for theirs.
+        if commits != before + 1:
+            self.foreign += 1
+        self.commits = commits
         try:
             connection.execute("COMMIT")
         except sqlite3.Error as error:
+            self.commits = before
             # Without room for its last page it is no commit.  If it was written and not synced, it
             # may come to light after a crash.
             if not has_no_room(error):
                 self.packs.doubt()
             raise
-        # In this order: who compares the counter must not miss that others were there.
-        if commits != self.commits + 1:
-            self.foreign += 1
-        self.commits = commits
         for _, name, descriptor in transaction.dead:
             self.packs.remove(name)
             if descriptor >= 0:
@@ -312,6 +317,7 @@ class Writer:
         published.rows += [transaction.boxes[mailbox] for mailbox in transaction.dirty]
         published.gone |= transaction.gone
         published.accounts |= transaction.accounts
+        published.renamed |= transaction.renamed
         published.files += [row for row, _, _ in transaction.dead]
         published.queued |= transaction.queued
 

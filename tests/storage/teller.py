@@ -6,6 +6,7 @@ A process that changes a store at random and tells what was acknowledged, until 
 For each NAME there is an account, changed by one worker with one operation at a time; all workers
 also append to the INBOX of `SHARED`.  Lines of JSON on standard output:
 
+    ["found", NAME, STATE]      it was so at the beginning
     ["try", NAME, STATE]        the operation that begins now would lead to this state
     ["done", NAME]              it was acknowledged
     ["shared?", DIGEST]         an append to the shared INBOX begins
@@ -88,6 +89,7 @@ class Worker:
     async def run(self) -> None:
         self.account = await self.store.account(self.name)
         self.state = await state(self.store, self.name)
+        tell("found", self.name, self.state)
         shared = await (await self.store.account(SHARED)).open("INBOX")
         while True:
             await self.step()

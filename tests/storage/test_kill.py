@@ -132,7 +132,9 @@ class KillTests(TestCase):
         # Before the first operation it was as the last round's check left it.
         expected, pending = self.known.get(name), None
         for words in told:
-            if words[:2] == ["try", name]:
+            if words[:2] == ["found", name]:
+                expected = expected or words[2]
+            elif words[:2] == ["try", name]:
                 pending = words[2]
             elif words[:2] == ["done", name]:
                 expected, pending = pending, None
