@@ -9,8 +9,10 @@ one hop to a thread and back, whatever the number of messages.
 from __future__ import annotations
 
 import sqlite3
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice, takewhile
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -296,14 +298,16 @@ class Ahead:
 
     def body(self, uid: int) -> Body | None:
         """A message; None if it is not known."""
-        return next((body for body in self._bodies if body.uid == uid), None)
+        index = bisect_left(self._bodies, uid, key=_uid)
+        found = index < len(self._bodies) and self._bodies[index].uid == uid
+        return self._bodies[index] if found else None
 
     def contents(self, uids: UIDSet, limit: int) -> list[tuple[int, bytes]] | None:
         """As `contents`, without waiting for a disk; None if more has to be known or read for that."""
         if uids & (UIDSet(((1, self._uids.last),)) - self._uids):
             return None
         found: list[tuple[int, bytes]] = []
-        for body in self._bodies:
+        for body in self._bodies[bisect_left(self._bodies, uids.first, key=_uid) :]:
             if body.uid in uids:
                 limit -= len(body)
                 if limit < 0:
@@ -313,6 +317,9 @@ class Ahead:
                     return None
                 found.append((body.uid, data))
         return found if uids.last <= self._uids.last else None
+
+
+_uid = attrgetter("uid")
 
 
 def _bodies(connection: sqlite3.Connection, number: int, uids: UIDSet, files: OpenFiles) -> Iterator[Body]:
