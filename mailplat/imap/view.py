@@ -76,8 +76,8 @@ class MailboxView:
     """
 
     __slots__ = (
-        "_cancel", "_flying", "_hinted", "_sessions", "_waiting", "columns", "lines", "mailbox", "number",
-        "upto",
+        "_cancel", "_claimed", "_flying", "_hinted", "_sessions", "_waiting", "columns", "lines", "mailbox",
+        "number", "upto",
     )  # fmt: skip
 
     def __init__(self, mailbox: Any, number: int = 0, lines: Kept | None = None) -> None:
@@ -88,6 +88,7 @@ class MailboxView:
         self.upto = 0
         self._sessions: set[Selected] = set()
         self._waiting: list[Deferred[None]] = []
+        self._claimed = 0  # the largest UID when somebody claimed what is recent
         self._flying = False
         self._hinted = True
         self._cancel: Callable[[], None] = mailbox.watch(self._hint)
@@ -125,6 +126,23 @@ class MailboxView:
         """As `refresh`, but only if a hint came since the last call to the mailbox."""
         if self._hinted or self._flying:
             await self.refresh()
+
+    async def claim_recent(self) -> UIDSet:
+        """
+        As `IClaimsRecent.claim_recent`; of many sessions that hear of a message only one asks.
+
+        Raises:
+            what `IClaimsRecent.claim_recent` raises.
+        """
+        if self._claimed >= self.newest:
+            return NOTHING
+        self._claimed = self.newest
+        try:
+            claimed: UIDSet = await self.mailbox.claim_recent()
+        except BaseException:
+            self._claimed = 0
+            raise
+        return claimed
 
     def learn(self, changed: Columns) -> None:
         """
@@ -529,7 +547,7 @@ class Selected:
         if view.newest > self._claimed and IClaimsRecent.providedBy(mailbox):
             self._claimed = view.newest
             if not self.read_only:
-                claimed = await mailbox.claim_recent()
+                claimed = await view.claim_recent()
             else:
                 # RFC 3501 §6.3.2: nothing loses \Recent here.  A claim takes all there are, so what
                 # nobody claimed are the newest.

@@ -218,6 +218,32 @@ class ViewTests(SynchronousTestCase):
         now(first.catch_up())
         self.assertEqual(first.news(True).recent, 1)
 
+    def test_of_many_sessions_one_claims(self):
+        mailbox = make_mailbox(1)
+        claims = []
+        claim = mailbox.claim_recent
+
+        async def counted():
+            claims.append(1)
+            if len(claims) == 2:
+                raise OSError("disk")
+            return await claim()
+
+        mailbox.claim_recent = counted
+        view = MailboxView(mailbox)
+        first = select(view)
+        others = [select(view) for _ in range(5)]
+        self.assertEqual([one.count_recent() for one in (first, *others)], [1, 0, 0, 0, 0, 0])
+        self.assertEqual(len(claims), 1)
+        add(mailbox, 1)
+        # What nobody could claim the next one may.
+        self.assertRaises(OSError, now, first.catch_up())
+        for one in others:
+            now(one.catch_up())
+            one.news(expunges=True)
+        self.assertEqual([one.count_recent() for one in others], [1, 0, 0, 0, 0])
+        self.assertEqual(len(claims), 3)
+
     def test_examine_leaves_recent_alone(self):
         mailbox = make_mailbox(2)
         self.assertEqual(select(mailbox, read_only=True).count_recent(), 2)
