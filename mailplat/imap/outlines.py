@@ -25,7 +25,7 @@ from mailplat.uids import UIDSet
 from mailplat.values import Outlined
 
 #: Outlines asked for in one call.
-OUTLINES = 512
+OUTLINES = 256
 
 #: Lets others run if this turn has lasted long enough (`Wire.pause`).
 Pause = Callable[[], Awaitable[None]]
