@@ -392,14 +392,14 @@ class OpenFile:
             return b"".join(pieces)
         return piece
 
-    def read_now(self, start: int, length: int) -> bytes | None:
+    def read_now(self, start: int, length: int) -> bytearray | None:
         """The same if the octets are in memory already, so that it cannot wait; else None."""
         buffer = bytearray(length)
         try:
             got = os.preadv(self.descriptor, [buffer], start, os.RWF_NOWAIT)
         except (OSError, AttributeError):
             return None
-        return bytes(buffer) if got == length else None
+        return buffer if got == length else None
 
     def __del__(self) -> None:
         if self.descriptor >= 0:
