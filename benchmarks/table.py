@@ -20,6 +20,7 @@ from benchmarks.work import (
     idle,
     login,
     maildrop,
+    relay,
     search,
     select,
     tools,
@@ -96,6 +97,9 @@ ROWS = (
     _row("smtp-50k", "SMTP accept, 50 KB, 10 connections", accept.smtp("50k", 10), (Postfix,), 3.5,
          short=True),
     _row("smtp-1m", "SMTP accept, 1 MB, 10 connections", accept.smtp("1m", 10), (Postfix,), 1.7, short=True),
+    *(_row(f"relay-{count}", f"relay, 2 KB, to {count} host{'s' * (count > 1)}, until the queue is empty",
+           relay.relay(count), (Postfix,), {"": Aim(1), "CPU per message": Aim(1)}, short=count == 10)
+      for count in (1, 10, 100)),
     _row("lmtp-2k", "LMTP delivery, 2 KB, 10 connections", accept.lmtp("2k", 10), DOVECOT, 5, short=True),
     _row("lmtp-50k", "LMTP delivery, 50 KB, 10 connections", accept.lmtp("50k", 10), DOVECOT, 5),
     _row("append-2k", "APPEND, 2 KB, 10 connections", append.append("2k"), DOVECOT, 3, short=True),

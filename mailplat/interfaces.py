@@ -321,17 +321,18 @@ class ICommitsTogether(Interface):
     queue: IQueueStore | None = Attribute("The queue that `commit` adds items to; None if it has none.")
 
     def commit(
-        deliveries: Sequence[Delivery], items: Sequence[NewItem] = ()
+        deliveries: Sequence[Delivery], items: Sequence[NewItem] = (), results: Sequence[Settled] = ()
     ) -> Awaitable[tuple[Sequence[int], Sequence[int]]]:
         """
         Args:
-            items: for `queue`; there must be none where that is None.
+            items, results: for `queue`, as its `settle` takes them; there must be none where that is
+                None.
 
         Returns:
             the UIDs in the order of `deliveries`, and the ids in the order of `items`.
 
         Raises:
-            as `IMailbox.append`, and NoSuchAccount; then nothing was appended or added.
+            as `IMailbox.append`, and NoSuchAccount; then nothing was appended, added or settled.
         """
 
 
@@ -543,6 +544,33 @@ class IDeliveryAgent(Interface):
         Raises:
             MailError: the same for all of them.  HostUnreachable has the queue leave the place
                 alone for a while.
+        """
+
+
+class IDeliversWithQueue(IDeliveryAgent):
+    """
+    An agent whose deliveries can be in one commit with what the queue writes down.
+
+    Mail from the queue is then delivered exactly once, even if the server is killed.
+    """
+
+    def deliver_with(
+        envelope: Envelope,
+        message: ISpooledMessage,
+        prefix: bytes,
+        targets: Sequence[Target],
+        queue: IQueueStore,
+        items: Sequence[NewItem] = (),
+        results: Sequence[Settled] = (),
+    ) -> Awaitable[Sequence[int] | None]:
+        """
+        As `deliver`; and the queue adds `items` and settles `results`, all or none.
+
+        Returns:
+            the ids of `items`; None if it cannot do that with this queue: then nothing was done.
+
+        Raises:
+            MailError: nothing was done.
         """
 
 

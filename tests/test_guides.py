@@ -21,14 +21,17 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from mailplat import interfaces
 from mailplat.auth.checkers import NamedChecker
 from mailplat.auth.names import Names
+from mailplat.interfaces import IDeliveryAgent
 from mailplat.storage.memory import MemoryStore
 from mailplat.testing.stores import MailboxStoreContract
 from mailplat.tls import self_signed
+from mailplat.values import Outcome
 from tests.test_readme import ROOT, blocks
 
 PLUGINS = (ROOT / "docs/plugins.rst").read_text()
@@ -45,10 +48,25 @@ def python(page):
     return [block for block in blocks(page) if re.search(r"(?m)^from .* import ", block)]
 
 
+@implementer(IDeliveryAgent)
+class FolderAgent:
+    """Keeps each message in a file of its own."""
+
+    def __init__(self, directory):
+        self.directory = pathlib.Path(directory)
+
+    async def deliver(self, envelope, message, prefix, targets):
+        body = b"".join([await message.read(at, 65536) for at in range(0, message.size, 65536)])
+        for _ in targets:
+            number = len(list(self.directory.iterdir()))
+            (self.directory / f"{number:06}").write_bytes(prefix + body)
+        return [Outcome(target.address) for target in targets]
+
+
 class PluginGuideTests(SynchronousTestCase):
     def test_the_contract(self):
         """The ten lines, run for a store that is known to be right."""
-        contract, _ = python(PLUGINS)
+        contract, _, _ = python(PLUGINS)
         package = types.ModuleType("my_package")
         package.MyStore = lambda path: MemoryStore()
         sys.modules["my_package"] = package
@@ -64,7 +82,7 @@ class PluginGuideTests(SynchronousTestCase):
         self.assertEqual((result.testsRun, result.errors, result.failures), (1, [], []))
 
     def test_the_checker(self):
-        _, checker = python(PLUGINS)
+        _, checker, _ = python(PLUGINS)
         found = {}
         exec(checker, found)
         verifyObject(ICheckerFactory, found["one_password"])
@@ -73,6 +91,21 @@ class PluginGuideTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(login), b"alice@example.test")
         login = named.requestAvatarId(UsernamePassword(b"alice", b"wrong"))
         self.failureResultOf(login, UnauthorizedLogin)
+
+    def test_the_agents_contract(self):
+        """As the page has it, run for an agent of ten lines."""
+        *_, contract = python(PLUGINS)
+        package = types.ModuleType("my_package")
+        package.MyAgent = FolderAgent
+        sys.modules["my_package"] = package
+        self.addCleanup(sys.modules.pop, "my_package")
+        found = {}
+        exec(contract, found)
+        tests = [name for name in dir(found["MyAgentTests"]) if name.startswith("test_")]
+        result = TestResult()
+        for name in tests:
+            found["MyAgentTests"](name).run(result)
+        self.assertEqual((result.testsRun, result.errors, result.failures), (len(tests), [], []))
 
     def test_the_entry_point_is_that_of_the_example(self):
         (block,) = (block for block in blocks(PLUGINS) if block.startswith("[options.entry_points]"))

@@ -270,7 +270,7 @@ class OperatorTests(CommandsTestCase):
         code = "".join(path.read_text() for path in (ROOT / "mailplat").rglob("*.py"))
         table = OPERATING[OPERATING.index("\nLogs\n") : OPERATING.index("\nGuessers\n")]
         lines = re.findall(r"(?m)^``(.*?)`` ", table)
-        self.assertEqual(len(lines), 5)
+        self.assertEqual(len(lines), 7)
         for line in lines:
-            words = line.replace("imap", "{service}").replace("'x'", "{account!r}")
+            words = re.sub("imap|smtp", "{service}", line).replace("'x'", "{account!r}")
             self.assertIn(words, code)

@@ -32,6 +32,10 @@ class Server:
     Attributes:
         name: as in the table.
         smtp, lmtp, imap, pop3: ports, None for what it does not speak.
+        relay: the port that takes mail for other hosts, None if there is none.
+        relay_login: what is said there after EHLO.
+        sinks: the port of its other hosts, see `benchmarks.servers.sinks`.
+        companions: processes that end with it, and do not count as its own.
         login: the name an account logs in with, `%d` for its number.
         accounts: how many there are.
         share: of a mailbox's size in the table, what this server can take in a bearable time.
@@ -44,6 +48,8 @@ class Server:
     lmtp: int | None = None
     imap: int | None = None
     pop3: int | None = None
+    relay: int | None = None
+    relay_login: Sequence[str] = ()
     login = f"user%d@{DOMAIN}"
     share = 1.0
     append_options = ""
@@ -55,6 +61,8 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
         self._next_user = 0
         self.mailboxes: dict[tuple[str, int], int] = {}
+        self.sinks = free_port()
+        self.companions: list[subprocess.Popen[bytes]] = []
 
     # What each server says for itself.
 
@@ -100,8 +108,8 @@ class Server:
                 # their own: with other work on the machine all servers get the same share.
                 start_new_session=True,
             )
-        for port in filter(None, (self.smtp, self.lmtp, self.imap, self.pop3)):
-            if not _listens(port, self.process):
+        for port in filter(None, (self.smtp, self.lmtp, self.imap, self.pop3, self.relay)):
+            if not listens(("127.0.0.1", port), self.process):
                 with contextlib.suppress(OSError):
                     self.stop()
                 raise Missing(f"does not start: {log.read_text(errors='replace')[-300:]}")
@@ -125,6 +133,9 @@ class Server:
 
     def remove(self) -> None:
         self.stop()
+        for companion in self.companions:
+            companion.kill()
+            companion.wait()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def cpu(self) -> float:
@@ -212,11 +223,12 @@ def need_root() -> None:
         raise Missing("only root can start it")
 
 
-def _listens(port: int, process: subprocess.Popen[bytes], seconds: float = 60) -> bool:
+def listens(place: tuple[str, int], process: subprocess.Popen[bytes], seconds: float = 60) -> bool:
+    """Wait until it does; False if it ends or takes too long."""
     end = time.monotonic() + seconds
     while time.monotonic() < end and process.poll() is None:
         with contextlib.suppress(OSError):
-            socket.create_connection(("127.0.0.1", port), 5).close()
+            socket.create_connection(place, 5).close()
             return True
         time.sleep(0.05)
     return False

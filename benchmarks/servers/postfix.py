@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.servers import DOMAIN, Missing, Server, free_port, need_root
+from benchmarks.servers.sinks import MOST, sink_address, sink_domain
 
 POSTFIX = "/usr/sbin/postfix"
 POSTCONF = "/usr/sbin/postconf"
@@ -36,6 +37,7 @@ smtpd_peername_lookup = no
 smtpd_client_connection_count_limit = 0
 smtpd_tls_security_level = none
 default_process_limit = 100
+transport_maps = texthash:{directory}/etc/transport
 """
 
 MASTER = """
@@ -69,12 +71,14 @@ class Postfix(Server):
         if not Path(POSTFIX).exists():
             raise Missing("postfix is not installed")
         need_root()
-        self.smtp = free_port()
+        self.smtp = self.relay = free_port()
         for folder in ("etc", "queue", "data"):
             (self.directory / folder).mkdir()
         shutil.chown(self.directory / "data", "postfix")
         main = MAIN.format(directory=self.directory, domain=DOMAIN, daemons=self._default("daemon_directory"))
         (self.directory / "etc" / "main.cf").write_text(main)
+        routes = (f"{sink_domain(n)} smtp:[{sink_address(n)}]:{self.sinks}\n" for n in range(MOST))
+        (self.directory / "etc" / "transport").write_text("".join(routes))
         (self.directory / "etc" / "master.cf").write_text(MASTER.format(port=self.smtp))
         subprocess.run([*self._postfix(), "check"], capture_output=True)
 

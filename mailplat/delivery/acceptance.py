@@ -42,6 +42,22 @@ class Copy:
 
 
 @dataclass(frozen=True, slots=True)
+class Accepted:
+    """
+    What became of the copies.
+
+    Attributes:
+        errors: for each copy an error, or None if it is delivered or queued, durably.
+        item: the queue's id of what is queued, if anything is.
+        queued: how many copies that are.
+    """
+
+    errors: Sequence[MailError | None]
+    item: int | None = None
+    queued: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Acceptance:
     """
     Args:
@@ -59,16 +75,13 @@ class Acceptance:
         prefix: bytes,
         copies: Sequence[Copy],
         account: str,
-    ) -> Sequence[MailError | None]:
+    ) -> Accepted:
         """
         Take the message over for these copies.
 
         Args:
             prefix: trace header lines for every copy.
             account: who submitted it; empty for a stranger.
-
-        Returns:
-            for each of `copies` an error, or None if it is delivered or queued, durably.
 
         Raises:
             MailError: the same for all; nothing was taken over.
@@ -80,14 +93,14 @@ class Acceptance:
         item = self.queue.item(envelope, later, message, prefix, account)
         try:
             targets = [copy.target for copy in now]
-            done = await self.local.deliver_with(envelope, message, prefix, targets, self.queue.store, item)
+            ids = await self.local.deliver_with(envelope, message, prefix, targets, self.queue.store, [item])
         except PermanentError:
             # One of the accounts is the reason; the queue finds out which, and reports it.
-            done = False
-        if not done:
-            everybody = [(copy.target, copy.request) for copy in copies]
-            await self.queue.store.add([self.queue.item(envelope, everybody, message, prefix, account)])
-        return [None] * len(copies)
+            ids = None
+        if ids is None:
+            later = [(copy.target, copy.request) for copy in copies]
+            ids = await self.queue.store.add([self.queue.item(envelope, later, message, prefix, account)])
+        return Accepted([None] * len(copies), ids[0], len(later))
 
     async def _deliver(
         self,
@@ -96,16 +109,18 @@ class Acceptance:
         prefix: bytes,
         copies: Sequence[Copy],
         account: str,
-    ) -> Sequence[MailError | None]:
+    ) -> Accepted:
         outcomes = await self.local.deliver(envelope, message, prefix, [copy.target for copy in copies])
         errors = [outcome.error for outcome in outcomes]
         if self.queue is None or not any(errors):
-            return errors
+            return Accepted(errors)
         pairs = list(zip(copies, errors, strict=True))
         taken = {copy.reply for copy, error in pairs if error is None}
         failed = [
             (copy.target, copy.request) for copy, error in pairs if error is not None and copy.reply in taken
         ]
-        if failed:
-            await self.queue.store.add([self.queue.item(envelope, failed, message, prefix, account)])
-        return [None if copy.reply in taken else error for copy, error in pairs]
+        errors = [None if copy.reply in taken else error for copy, error in pairs]
+        if not failed:
+            return Accepted(errors)
+        ids = await self.queue.store.add([self.queue.item(envelope, failed, message, prefix, account)])
+        return Accepted(errors, ids[0], len(failed))

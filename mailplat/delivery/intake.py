@@ -18,9 +18,10 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 from zope.interface import implementer
 
-from mailplat.delivery.acceptance import Acceptance, Copy
+from mailplat.delivery.acceptance import Acceptance, Accepted, Copy
 from mailplat.delivery.local import LocalDelivery
 from mailplat.delivery.queue import Queue
 from mailplat.delivery.rates import Rates
@@ -112,6 +113,7 @@ class Receiver:
 
     authenticated = False
     _account = ""
+    _log = Logger()
 
     def __init__(self, house: Intake, peer: Peer) -> None:
         self._house = house
@@ -151,14 +153,40 @@ class Receiver:
                 ]
         if copies:
             acceptance = Acceptance(self._house.agent, self._house.queue)
-            found = await acceptance.accept(
+            accepted = await acceptance.accept(
                 envelope, message, prefix, [copy for _, copy in copies], self._account
             )
-            for (recipient, _), failure in zip(copies, found, strict=True):
+            for (recipient, _), failure in zip(copies, accepted.errors, strict=True):
                 errors[recipient] = _worse(errors.get(recipient), failure)
+            self._note(envelope, message, accepted)
         return [Outcome(recipient, errors.get(recipient)) for recipient in envelope.recipients]
 
     # Inside
+
+    def _note(self, envelope: Envelope, message: ISpooledMessage, accepted: Accepted) -> None:
+        """One line for each message that is taken over: where it came from, and where it is now."""
+        failed = len(accepted.errors) - accepted.errors.count(None)
+        if failed == len(accepted.errors):
+            return
+        peer = self._peer
+        text = (
+            "Accepted on {service} from {host}, {account}, connection {connection}: {sender} to {recipients} "
+            "recipients, {size} octets: {delivered} delivered, {queued} queued, {failed} failed"
+        )
+        self._log.info(
+            text if accepted.item is None else text + ", queue item {item}",
+            service=peer.service,
+            host=peer.host or "this machine",
+            account=self._account or "not logged in",
+            connection=peer.connection,
+            sender=str(envelope.sender or "<>"),
+            recipients=len(envelope.recipients),
+            size=message.size,
+            delivered=len(accepted.errors) - failed - accepted.queued,
+            queued=accepted.queued,
+            failed=failed,
+            item=accepted.item,
+        )
 
     def _spend(self) -> None:
         """One more recipient.  Raises RateExceeded."""

@@ -18,7 +18,7 @@ from mailplat.errors import MailError, PermanentError, TemporaryError
 from mailplat.interfaces import (
     Delivery,
     ICommitsTogether,
-    IDeliveryAgent,
+    IDeliversWithQueue,
     IMailStore,
     IQueueStore,
     ISpooledMessage,
@@ -26,13 +26,13 @@ from mailplat.interfaces import (
     NewMessage,
 )
 from mailplat.message import compose
-from mailplat.values import Envelope, Outcome, Target
+from mailplat.values import Envelope, Outcome, Settled, Target
 
 #: Where mail arrives.
 INBOX = "INBOX"
 
 
-@implementer(IDeliveryAgent)
+@implementer(IDeliversWithQueue)
 class LocalDelivery:
     """
     Puts messages into INBOX; places are account names.
@@ -65,23 +65,16 @@ class LocalDelivery:
         prefix: bytes,
         targets: Sequence[Target],
         queue: IQueueStore,
-        item: NewItem,
-    ) -> bool:
-        """
-        As `deliver`, and add an item to the queue, all or none.
-
-        Returns:
-            False if this store cannot do it, as the queue is another's; then nothing was done.
-
-        Raises:
-            MailError: nothing was done.
-        """
+        items: Sequence[NewItem] = (),
+        results: Sequence[Settled] = (),
+    ) -> Sequence[int] | None:
         store = self._store
         if not ICommitsTogether.providedBy(store) or store.queue is not queue:
-            return False
+            return None
         together: ICommitsTogether = store
-        await together.commit(self._deliveries(envelope, message, prefix, targets), [item])
-        return True
+        deliveries = self._deliveries(envelope, message, prefix, targets)
+        _, ids = await together.commit(deliveries, items, results)
+        return ids
 
     def _deliveries(
         self, envelope: Envelope, message: ISpooledMessage, prefix: bytes, targets: Sequence[Target]

@@ -14,7 +14,8 @@ of it is tried then; the others keep their place without costing an attempt each
 are told of delays and of the end by the clock, whether there was an attempt or not.
 
 Whatever happens, an item is in the store until an attempt's outcome is: a crash repeats at
-most the attempts that were under way.
+most the attempts that were under way.  Those of an agent that is in one commit with the queue
+(`IDeliversWithQueue`, our own mailboxes) are not even repeated.
 """
 
 from __future__ import annotations
@@ -30,7 +31,13 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from mailplat.errors import Expired, HostUnreachable, MailError, NoSuchMessage, TemporaryError
-from mailplat.interfaces import IDeliveryAgent, IQueueStore, ISpooledMessage, NewItem
+from mailplat.interfaces import (
+    IDeliversWithQueue,
+    IDeliveryAgent,
+    IQueueStore,
+    ISpooledMessage,
+    NewItem,
+)
 from mailplat.values import (
     NO_REQUESTS,
     Envelope,
@@ -131,10 +138,12 @@ class Line:
         running: attempts under way.
         taking: the store is being asked for more.
         dry: when last asked, the store had no more that was due.
+        news: it may have more by now, though it is being asked.
+        put_off: something of it was, which the store does not tell.
         resting: it could not be reached; what still runs was begun before that was known.
     """
 
-    __slots__ = ("agent", "dry", "place", "resting", "running", "taking", "waiting")
+    __slots__ = ("agent", "dry", "news", "place", "put_off", "resting", "running", "taking", "waiting")
 
     def __init__(self, agent: str, place: str) -> None:
         self.agent = agent
@@ -143,6 +152,8 @@ class Line:
         self.running = 0
         self.taking = False
         self.dry = False
+        self.news = False
+        self.put_off = False
         self.resting = False
 
     @property
@@ -292,6 +303,7 @@ class Queue:
         try:
             for line in list(self._lines.values()):
                 line.dry = False
+                line.news = True
                 self._fill(line)
             later = await self._find(now)
             if now >= self._told + self._limits.look:
@@ -340,6 +352,9 @@ class Queue:
         if not line.running and not line.taking and not line.waiting:
             self._lines.pop(line.key, None)
             self._finished()
+            if line.put_off:
+                # When it is due again must be asked for.
+                self.kick()
 
     def _allowed(self, line: Line) -> int:
         if line.key in self._failing:
@@ -350,13 +365,14 @@ class Queue:
 
     async def _take(self, line: Line) -> None:
         most = 1 if line.key in self._failing else self._limits.line
+        line.news = False
         try:
             items = await self.store.take(line.agent, line.place, int(self._reactor.seconds()), most)
         except MailError as error:
             self.log.error("The queue cannot be read: {error}", error=error)
             items = ()
         line.taking = False
-        line.dry = len(items) < most
+        line.dry = len(items) < most and not line.news
         line.waiting.extend(items)
         self._fill(line)
 
@@ -395,10 +411,13 @@ class Queue:
             return
         except MailError as error:
             results, _ = self._judged(item, [_failed(recipient, error) for recipient in item.recipients])
+            line.put_off = True
             await self._settle(results, None)
             return
         report = None
         try:
+            if await self._together(line, item, message, prefix):
+                return
             results, ended = self._judged(item, await self._outcomes(line, item, message, prefix))
             if ended:
                 report = await self._reporter.report(item, ended, message, prefix)
@@ -408,17 +427,46 @@ class Queue:
             results = [self._unreported(result, ended) for result in results]
         finally:
             message.close()
+        line.put_off = line.put_off or any(result.recipient is not None for result in results)
         await self._settle(results, report)
+
+    async def _together(self, line: Line, item: QueueItem, message: ISpooledMessage, prefix: bytes) -> bool:
+        """
+        Deliver and write it down in one commit, so that a crash repeats nothing.
+
+        Returns:
+            False if that cannot be, or did not go well for all; then nothing was done.
+        """
+        agent = self._agents.get(line.agent)
+        if not IDeliversWithQueue.providedBy(agent):
+            return False
+        together: IDeliversWithQueue = agent
+        done = [(one, Outcome(one.target.address)) for one in item.recipients]
+        results = [Settled(item.id, one.number, None) for one in item.recipients]
+        envelope, targets = _asked(item)
+        report = None
+        try:
+            report = await self._reporter.report(item, done, message, prefix)
+            items = [] if report is None else [report]
+            ids = await together.deliver_with(envelope, message, prefix, targets, self.store, items, results)
+            if ids is None:
+                return False
+        except MailError:
+            return False
+        except Exception:
+            self.log.failure("Queue item {item} could not be delivered in one commit", item=item.id)
+            return False
+        finally:
+            if report is not None:
+                report.body.close()
+        for one, outcome in done:
+            self._note(item, one, outcome)
+        return True
 
     async def _outcomes(
         self, line: Line, item: QueueItem, message: ISpooledMessage, prefix: bytes
     ) -> Sequence[Outcome]:
-        targets = [recipient.target for recipient in item.recipients]
-        envelope = replace(
-            item.envelope,
-            recipients=tuple(target.address for target in targets),
-            requests={recipient.target.address: recipient.request for recipient in item.recipients},
-        )
+        envelope, targets = _asked(item)
         agent = self._agents.get(line.agent)
         error: MailError
         try:
@@ -581,6 +629,17 @@ class Queue:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _asked(item: QueueItem) -> tuple[Envelope, list[Target]]:
+    """What an agent is asked to deliver."""
+    targets = [recipient.target for recipient in item.recipients]
+    envelope = replace(
+        item.envelope,
+        recipients=tuple(target.address for target in targets),
+        requests={recipient.target.address: recipient.request for recipient in item.recipients},
+    )
+    return envelope, targets
 
 
 def _failed(recipient: QueuedRecipient, error: MailError) -> Outcome:

@@ -137,6 +137,10 @@ class Reports:
         sender = item.envelope.sender
         if sender is None or not statuses:
             return None
+        if sender.domain.startswith("["):
+            # An account's sender is an address of ours; this one is a stranger's, who cannot have us
+            # connect to an address of his choice.
+            return None
         try:
             targets = await self._router.route(sender, None)
         except NoSuchRecipient:

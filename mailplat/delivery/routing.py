@@ -98,11 +98,7 @@ class Router:
         while waiting:
             address = waiting.pop()
             if not self.is_local(address.domain):
-                if address.domain.startswith("["):
-                    # Nothing here may be made to connect to an address that a stranger chose.
-                    missing = NoSuchRecipient("Address literals are not served here")
-                else:
-                    found[RELAY, str(address)] = Target(RELAY, self._hop(sender, address), address)
+                found[RELAY, str(address)] = Target(RELAY, self._hop(sender, address), address)
                 continue
             try:
                 name = self._names.canonical(address.local, address.domain)

@@ -59,6 +59,7 @@ from mailplat.values import (
     MailboxInfo,
     MailboxStatus,
     Outlined,
+    Settled,
     flag_names,
     flag_word,
 )
@@ -489,7 +490,10 @@ class MemoryStore:
         account._close()
 
     async def commit(
-        self, deliveries: Sequence[Delivery], items: Sequence[NewItem] = ()
+        self,
+        deliveries: Sequence[Delivery],
+        items: Sequence[NewItem] = (),
+        results: Sequence[Settled] = (),
     ) -> tuple[Sequence[int], Sequence[int]]:
         arrivals = [await _arrival(delivery.message) for delivery in deliveries]
         queued = [await arrival(item) for item in items]
@@ -503,6 +507,7 @@ class MemoryStore:
             for index, uid in zip(indexes, mailbox._add([arrivals[i] for i in indexes]), strict=True):
                 uids[index] = uid
         ids = self.queue.put(queued)
+        self.queue.put_down(results)
         for mailbox in by_mailbox:
             mailbox._tell()
         if ids:

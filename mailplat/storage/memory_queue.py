@@ -109,8 +109,7 @@ class MemoryQueue:
 
     async def settle(self, results: Sequence[Settled], items: Sequence[NewItem] = ()) -> None:
         arrivals = [await arrival(new) for new in items]
-        for result in results:
-            self._change(result, self._taken.pop((result.item, result.number), None))
+        self.put_down(results)
         if arrivals:
             self.put(arrivals)
             self.tell()
@@ -165,6 +164,11 @@ class MemoryQueue:
             )
         self._next = first + len(arrivals)
         return list(range(first, self._next))
+
+    def put_down(self, results: Sequence[Settled]) -> None:
+        """Settle these."""
+        for result in results:
+            self._change(result, self._taken.pop((result.item, result.number), None))
 
     def tell(self) -> None:
         for hint in list(self._hints.values()):

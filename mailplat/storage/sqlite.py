@@ -60,6 +60,7 @@ from mailplat.values import (
     MailboxInfo,
     MailboxStatus,
     Outlined,
+    Settled,
 )
 
 T = TypeVar("T")
@@ -486,14 +487,23 @@ class SQLiteStore:
         await self.write(lambda txn, _: names.remove_account(txn, name))
 
     async def commit(
-        self, deliveries: Sequence[Delivery], items: Sequence[NewItem] = ()
+        self,
+        deliveries: Sequence[Delivery],
+        items: Sequence[NewItem] = (),
+        results: Sequence[Settled] = (),
     ) -> tuple[Sequence[int], Sequence[int]]:
+        taken = self.queue.taken(results)
+
         def act(txn: Transaction, places: Places) -> tuple[list[int], list[int]]:
             targets = [(txn.find(item.account, item.mailbox), item.message) for item in deliveries]
-            return txn.append(targets, places), queue_ledger.add(txn, items, places)
+            numbers = txn.append(targets, places), queue_ledger.add(txn, items, places)
+            queue_ledger.settle(txn, results, taken, (), places)
+            return numbers
 
         bodies = [item.message.body for item in deliveries]
-        return await self.write(act, bodies + [new.body for new in items])
+        numbers = await self.write(act, bodies + [new.body for new in items])
+        self.queue.settled(results)
+        return numbers
 
     # For the mailboxes
 

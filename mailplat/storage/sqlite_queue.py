@@ -80,15 +80,13 @@ class SQLiteQueue:
         return await store.readers.do(queue_reading.message, item, store.files, store.directory)
 
     async def settle(self, results: Sequence[Settled], items: Sequence[NewItem] = ()) -> None:
-        keys = [(result.item, result.number) for result in results]
-        taken = [self._taken.get(key) for key in keys]
+        taken = self.taken(results)
         await self._store.write(
             lambda txn, places: queue_ledger.settle(txn, results, taken, items, places),
             [new.body for new in items],
         )
         # Not before: until it is committed it is still due as it was.
-        for key in keys:
-            self._taken.pop(key, None)
+        self.settled(results)
 
     async def status(self) -> QueueStatus:
         return await self._store.readers.do(queue_reading.status)
@@ -121,6 +119,17 @@ class SQLiteQueue:
                 hint()
             except Exception:
                 self._log.failure("A watcher of the queue failed")
+
+    # For the store that settles together with deliveries
+
+    def taken(self, results: Sequence[Settled]) -> list[QueuedRecipient | None]:
+        """Each as it was handed out, None if it was not."""
+        return [self._taken.get((result.item, result.number)) for result in results]
+
+    def settled(self, results: Sequence[Settled]) -> None:
+        """They are committed, and not taken any more."""
+        for result in results:
+            self._taken.pop((result.item, result.number), None)
 
     async def _take(self, question: Callable[..., list[QueueItem]], *arguments: Any) -> Sequence[QueueItem]:
         # One at a time, or two would find the same.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailplat.delivery.intake import Intake
@@ -13,7 +14,7 @@ from mailplat.delivery.queue import Queue
 from mailplat.delivery.routing import Router
 from mailplat.errors import NoSuchAccount, OverQuota, RelayDenied, StorageFull
 from mailplat.values import Envelope, Peer, ReportRequest
-from tests.delivery.house import OneByOne, Spooled, address, messages_of, names, now, store_with
+from tests.delivery.house import BODY, OneByOne, Spooled, address, messages_of, names, now, store_with
 
 ALICE, BOB, FAR = "alice@example.test", "bob@example.test", "x@far.test"
 ALIASES = {"out": ["y@far.test"], "mixed": ["alice", "y@far.test"], "team": ["alice", "bob"]}
@@ -68,9 +69,9 @@ class TogetherTests(AcceptanceTestCase):
         commits = []
         commit = self.store.commit
 
-        async def counted(deliveries, items=()):
+        async def counted(deliveries, items=(), results=()):
             commits.append((len(deliveries), len(items)))
-            return await commit(deliveries, items)
+            return await commit(deliveries, items, results)
 
         self.store.commit = counted
         self.assertEqual(self.send(ALICE, FAR, BOB), [None] * 3)
@@ -78,7 +79,7 @@ class TogetherTests(AcceptanceTestCase):
         self.assertEqual((self.inboxes(), self.queued()), ([1, 1], [("relay", FAR, "")]))
 
     def test_all_or_none(self):
-        async def full(deliveries, items=()):
+        async def full(deliveries, items=(), results=()):
             raise StorageFull
 
         self.store.commit = full
@@ -193,3 +194,36 @@ class ApartTests(AcceptanceTestCase):
         self.before_message = lambda: now(self.store.remove_account(BOB))
         (error,) = self.send(BOB)
         self.assertIsInstance(error, NoSuchAccount)
+
+
+class LogTests(AcceptanceTestCase):
+    """One line for each message that is taken over."""
+
+    def line(self, *recipients, peer=SMTP, **settings):
+        with capturedLogs() as events:
+            self.send(*recipients, peer=replace(peer, connection="c7"), **settings)
+        (line,) = (formatEvent(event) for event in events if "Accepted" in event["log_format"])
+        return line
+
+    def test_near(self):
+        self.assertEqual(
+            self.line(ALICE, BOB),
+            "Accepted on smtp from 192.0.2.1, alice@example.test, connection c7: alice@example.test to 2 "
+            f"recipients, {len(BODY)} octets: 2 delivered, 0 queued, 0 failed",
+        )
+
+    def test_far(self):
+        line = self.line(ALICE, "x@elsewhere.test")
+        (item,) = now(self.store.queue.items(0, 9))
+        self.assertTrue(line.endswith(f": 1 delivered, 1 queued, 0 failed, queue item {item.id}"), line)
+
+    def test_refused(self):
+        """Who sent it was told; there is nothing that is here now."""
+
+        async def full(deliveries, items=(), results=()):
+            raise StorageFull()
+
+        self.store.commit = full
+        with capturedLogs() as events:
+            self.send(ALICE)
+        self.assertEqual([event for event in events if "Accepted" in event["log_format"]], [])

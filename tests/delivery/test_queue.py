@@ -10,13 +10,14 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from mailplat.delivery.local import LocalDelivery
 from mailplat.delivery.queue import Queue, QueueLimits, Schedule
 from mailplat.errors import HostUnreachable, PermanentError, StorageFull, TemporaryError
 from mailplat.interfaces import IDeliveryAgent
 from mailplat.storage.memory_queue import MemoryQueue
 from mailplat.testing.fakes import MemoryMessage
 from mailplat.values import NEVER, Address, Envelope, Outcome, ReportRequest, Settled, Target
-from tests.delivery.house import now
+from tests.delivery.house import messages_of, now, store_with
 
 START = 1_700_000_000
 SENDER = Address("alice", "example.test")
@@ -544,3 +545,93 @@ class StopTests(QueueTestCase):
         self.clock.advance(1)
         self.assertTrue(waiting)
         self.assertEqual(self.left(), [])
+
+
+class PuttingOffTests(QueueTestCase):
+    """Short intervals are kept too, whenever the store would be looked at anyway."""
+
+    schedule = Schedule(retries=(2, 7, 100), jitter=0.0)
+
+    def test_a_message(self):
+        self.agent.answers = {"bob": TemporaryError("not now")}
+        self.add("bob")
+        self.run_for(150, step=1.0)
+        self.assertEqual(self.agent.times, [0, 2, 9, 109])
+
+    def test_a_next_hop(self):
+        self.agent.raises = HostUnreachable()
+        self.add("bob")
+        self.run_for(150, step=1.0)
+        self.assertEqual(self.agent.times, [0, 2, 9, 109])
+
+
+class AskingTests(QueueTestCase):
+    def test_what_comes_while_the_store_is_asked(self):
+        """The answer does not know it, and nobody else would ask for a minute."""
+        take, waiting = self.store.take, Deferred()
+
+        async def slow(*question):
+            self.store.take = take
+            items = await take(*question)
+            await waiting
+            return items
+
+        self.store.take = slow
+        self.add("bob")
+        self.add("carol")
+        self.clock.advance(1)
+        waiting.callback(None)
+        self.clock.advance(1)
+        self.assertEqual(self.left(), [])
+
+
+class OneCommit(QueueTestCase):
+    """Our own mailboxes: delivered and written down at once, so that no crash delivers twice."""
+
+    def setUp(self):
+        super().setUp()
+        self.mail = now(store_with("bob@example.test"))
+        self.store = self.mail.queue
+        self.agent = LocalDelivery(self.mail, self.clock)
+        self.queue = self.make()
+        self.settled = []
+        self.store.settle = self.settle
+
+    async def settle(self, results, items=()):
+        self.settled += results
+        await MemoryQueue.settle(self.store, results, items)
+
+    def arrives(self, *locals):
+        for local in locals:
+            self.add(local, place=f"{local}@example.test", request=ReportRequest(frozenset(["SUCCESS"])))
+        self.queue.start()
+        return [len(now(messages_of(self.mail, "bob@example.test"))), now(self.store.status()).recipients]
+
+    def test_delivered(self):
+        self.assertEqual(self.arrives("bob"), [1, 0])
+        self.assertEqual(self.settled, [])
+        self.assertEqual(self.reporter.told, [("bob", "delivered")])
+
+    def test_refused(self):
+        """Then the outcome is told as ever."""
+        self.assertEqual(self.arrives("carol"), [0, 0])
+        self.assertEqual(len(self.settled), 1)
+        self.assertEqual(self.reporter.told[-1], ("carol", "NoSuchAccount"))
+
+    def test_killed_before_the_commit(self):
+        """Nothing happened, and the next process does it all."""
+        commit, lost = self.mail.commit, Deferred()
+        self.mail.commit = lambda *arguments: lost
+        self.assertEqual(self.arrives("bob"), [0, 1])
+        self.mail.commit = commit
+        self.store._taken.clear()
+        self.queue = self.make()
+        self.queue.start()
+        self.assertEqual(len(now(messages_of(self.mail, "bob@example.test"))), 1)
+
+    def test_a_queue_of_its_own(self):
+        """A store elsewhere: the mailbox first, then the books; a crash between them delivers again."""
+        self.agent = LocalDelivery(now(store_with("bob@example.test")), self.clock)
+        self.queue = self.make()
+        self.arrives("bob")
+        self.assertEqual(len(self.settled), 1)

@@ -52,8 +52,9 @@ class RouterTests(SynchronousTestCase):
             self.route(self.router(), "carol@elsewhere.test"), [Address("carol", "elsewhere.test")]
         )
 
-    def test_address_literals_are_refused(self):
-        self.assertNobody(self.router(), "alice@[127.0.0.1]")
+    def test_address_literals_are_elsewhere(self):
+        """Who may send there at all is the receiver's affair, and where that leads the relay's."""
+        self.assertEqual(self.route(self.router(), "alice@[192.0.2.1]"), [Address("alice", "[192.0.2.1]")])
 
     def test_detail_leads_to_the_user(self):
         self.assertEqual(self.route(self.router(), "alice+lists+x@example.test"), ["alice@example.test"])

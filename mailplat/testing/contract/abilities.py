@@ -19,7 +19,7 @@ from mailplat.testing.contract.base import ALICE, BOB, StoreCase, body, given, s
 from mailplat.testing.contract.queue import new_item
 from mailplat.testing.fakes import MemoryMessage
 from mailplat.uids import EVERYTHING, NOTHING
-from mailplat.values import FlagChange, Settled
+from mailplat.values import NEVER, FlagChange, Settled
 
 __all__ = ["CommittingItems", "CommittingTogether", "ReadingMany", "Recent", "Restart"]
 
@@ -139,6 +139,31 @@ class CommittingItems(StoreCase):
         self.assertEqual([type(answer) is Failure for answer in answers], [True] * 4 + [False])
         self.assertEqual(await inbox.status(), before)
         self.assertEqual([item.id for item in await queue.items(0, 9)], list(answers[4]))
+
+    @wants(ICommitsTogether)
+    async def test_results_all_or_none(self) -> None:
+        """What waited is delivered and done with, and a report about it waits, or nothing happened."""
+        store, queue = self.together()
+        inbox = await self.filled(0)
+        await queue.add([new_item(number=1)])
+        ((agent, place, _),) = await queue.places(9, ())
+        (item,) = await queue.take(agent, place, NEVER - 1, 9)
+        numbers = [recipient.number for recipient in item.recipients]
+        done = [Settled(item.id, number, None) for number in numbers]
+        waiting, prefix = await queue.message(item.id)
+        good = Delivery(ALICE, "INBOX", NewMessage(waiting, prefix, frozenset(), 1))
+        bad = Delivery(ALICE, "nowhere", NewMessage(waiting, prefix, frozenset(), 1))
+        await self.raises(NoSuchMailbox, store.commit([good, bad], [new_item()], done))
+        self.assertEqual((await inbox.status()).messages, 0)
+        self.assertEqual([one.id for one in await queue.items(0, 9)], [item.id])
+        # It is still taken: the attempt may go on in another way.
+        self.assertEqual(list(await queue.take(agent, place, NEVER - 1, 9)), [])
+        (uid,), (report,) = await store.commit([good], [new_item(number=2)], done)
+        waiting.close()
+        self.assertEqual([one.id for one in await queue.items(0, 9)], [report])
+        await queue.settle([Settled(report, one, None) for one in numbers])
+        # The body goes on in the mailbox.
+        self.assertEqual(await self.whole(inbox, uid), prefix + body(1))
 
 
 class ReadingMany(StoreCase):

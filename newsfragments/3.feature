@@ -1,0 +1,1 @@
+Mail leaves the house: submission to anybody, a durable queue with retries and delivery reports, a relay with smarthosts, routes and TLS requirements, aliases, forwarding and delivery agents in files and by plugin, and rate limits.
