@@ -9,6 +9,7 @@ import gc
 import os
 import resource
 import shlex
+import shutil
 import stat
 import sys
 from collections.abc import Sequence
@@ -212,7 +213,7 @@ def _first_account(service: MailService, printed: bool) -> str:
     if printed:
         return (
             f"\nThe first account was made; this is shown only once:\n\n    {name}\n    {password}\n\n"
-            f"Another password:  mailplat account password {name} --data "
+            f"Another password:  {_own_command()} account password {name} --data "
             f"{shlex.quote(service.settings.data)}\n"
         )
     path = os.path.join(service.settings.data, FIRST_ACCOUNT)
@@ -221,6 +222,15 @@ def _first_account(service: MailService, printed: bool) -> str:
         os.fchmod(file.fileno(), 0o600)
         file.write(f"{name}\n{password}\n")
     return f"\nThe first account was made; its name and password are in {path}\n"
+
+
+def _own_command() -> str:
+    """What to type for `mailplat`: where it stands, if the shell would not find it."""
+    command = os.path.join(os.path.dirname(sys.executable), "mailplat")
+    found = shutil.which("mailplat")
+    if not os.path.exists(command) or (found is not None and os.path.samefile(found, command)):
+        return "mailplat"
+    return shlex.quote(command)
 
 
 def _table(service: MailService) -> Sequence[str]:

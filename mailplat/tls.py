@@ -168,7 +168,7 @@ class CertificateSource:
     def _choose(self, connection: SSL.Connection) -> None:
         """Called by OpenSSL in the handshake (RFC 6066 §3)."""
         name = (connection.get_servername() or b"").decode("ascii", "replace").lower().removesuffix(".")
-        # RFC 6125 §6.4.3: a wildcard stands for one whole label.
+        # RFC 9525 §6.3: a wildcard stands for one whole label.
         found = self._by_name.get(name) or self._by_name.get("*." + name.partition(".")[2])
         if found is not None and found is not self._loaded[0]:
             connection.set_context(found.context)

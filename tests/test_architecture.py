@@ -158,6 +158,16 @@ class Architecture(SynchronousTestCase):
         ]
         self.assertEqual(wrong, [])
 
+    def test_the_page_about_the_floors(self) -> None:
+        """docs/journeys.rst shows each room on its floor."""
+        page = (ROOT / "docs" / "journeys.rst").read_text("utf-8")
+        shown = {
+            name.rstrip("/"): int(number)
+            for number, names in re.findall(r"(?m)^    (\d)  (.+)$", page)
+            for name in names.split()
+        }
+        self.assertEqual(shown, {room(module): floor(module) for module in trees()})
+
     def test_pure_rooms_know_no_twisted(self) -> None:
         wrong = [
             f"{module} imports {name}"

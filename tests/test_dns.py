@@ -315,6 +315,30 @@ class Remembering(DNSCase):
             await self.fails(NotResolved, resolver.mail_exchangers("example.com"))
             self.assertEqual(len(self.server.asked), questions)
 
+    async def test_never_longer_than_set(self):
+        """Whatever an answer says itself."""
+        self.server.add("example.com", dns.Record_MX(5, "mx.example.com"))
+        self.server.codes["broken.example"] = dns.ESERVER
+        resolver = self.resolver(longest=40, longest_negative=20, failure=30)
+        for ahead, questions in (
+            (0, [1, 1, 1]),
+            (19, [1, 1, 1]),
+            (21, [1, 2, 1]),
+            (29, [1, 2, 1]),
+            (31, [1, 2, 2]),
+            (39, [1, 2, 2]),
+        ):
+            self.reactor.ahead = ahead
+            await resolver.mail_exchangers("example.com")
+            await self.fails(NoSuchDomain, resolver.mail_exchangers("nowhere.example"))
+            await self.fails(NotResolved, resolver.mail_exchangers("broken.example"))
+            asked = [name for name, _ in self.server.asked]
+            names = ("example.com", "nowhere.example", "broken.example")
+            self.assertEqual([asked.count(name) for name in names], questions, ahead)
+        self.reactor.ahead = 41
+        await resolver.mail_exchangers("example.com")
+        self.assertEqual([name for name, _ in self.server.asked][-1], "example.com")
+
     async def test_only_so_many(self):
         resolver = self.resolver(entries=3)
         for n in range(5):

@@ -9,8 +9,8 @@ import smtplib
 import sys
 import tempfile
 import types
+import unittest
 from configparser import ConfigParser
-from unittest import TestResult
 
 from twisted.cred.checkers import AllowAnonymousAccess, InMemoryUsernamePasswordDatabaseDontUse
 from twisted.cred.credentials import UsernamePassword
@@ -76,7 +76,7 @@ class PluginGuideTests(SynchronousTestCase):
         self.assertTrue(issubclass(found["MyStoreTests"], MailboxStoreContract))
         tests = [name for name in dir(found["MyStoreTests"]) if name.startswith("test_")]
         self.assertGreater(len(tests), 50)
-        result = TestResult()
+        result = unittest.TestResult()
         # One will do: the rest is run for our own stores.
         found["MyStoreTests"](next(name for name in tests if "append" in name)).run(result)
         self.assertEqual((result.testsRun, result.errors, result.failures), (1, [], []))

@@ -145,7 +145,11 @@ class CommandsTestCase(SynchronousTestCase):
 
 
 class FirstScreenTests(CommandsTestCase):
-    """`make run`, and what a reader of the README does then."""
+    """`make run`, and what a reader of the README does then, who has no .venv/bin in PATH."""
+
+    def setUp(self):
+        super().setUp()
+        self.environment = dict(os.environ)
 
     def make_run(self):
         """The command that `make run` gives."""

@@ -188,6 +188,53 @@ class HouseTests(ServiceTestCase):
         refused = await deferToThread(send)
         self.assertEqual(list(refused), ["nobody@example.test"])
 
+    async def test_several_recipients_share_one_body_and_one_commit(self):
+        people = ["alice", "bob", "carol"]
+        for name in people:
+            self.account(f"{name}@example.test")
+        path = os.path.join(self.data, "lmtp")
+        service = await self.run_service("imap", lmtp=[f"unix:{path}:mode=600"])
+        commits = []
+        commit = SQLiteStore.commit
+
+        def counted(store, deliveries):
+            commits.append(deliveries)
+            return commit(store, deliveries)
+
+        self.patch(SQLiteStore, "commit", counted)
+        mail = Path(self.data, "mail")
+
+        def octets():
+            bodies = (file for file in mail.rglob("*") if file.is_file() and "sqlite" not in file.name)
+            return sum(file.stat().st_size for file in bodies)
+
+        def send(body):
+            before = octets()
+            with smtplib.LMTP(path) as client:
+                client.ehlo()
+                client.mail("dave@elsewhere.test")
+                for to in ("alice", "bob+box", "carol"):
+                    client.rcpt(f"{to}@example.test")
+                # smtplib reads the first of the replies.
+                codes = [client.data(body)[0], client.getreply()[0], client.getreply()[0]]
+                self.assertEqual(codes, [250] * 3)
+            return octets() - before
+
+        # In a pack, and in a file of its own.
+        for number, size in enumerate((20_000, 3_000_000), 1):
+            body = b"Subject: shared\r\n\r\n" + b"x" * 68 + b"\r\n" * 2 + b"0123456789\r\n" * (size // 12)
+            grown = await deferToThread(send, body)
+            self.assertTrue(len(body) <= grown < 1.5 * len(body), (len(body), grown))
+            self.assertEqual([len(deliveries) for deliveries in commits], [3] * number)
+
+        def count(name):
+            with imaplib.IMAP4("127.0.0.1", self.port(service, "imap"), timeout=30) as client:
+                client.login(name, "secret")
+                return client.select()[1]
+
+        for name in people:
+            self.assertEqual(await deferToThread(count, name), [b"2"])
+
     async def test_mail_and_logins_outlive_the_server(self):
         self.account()
         service = await self.run_service("smtp")
@@ -456,12 +503,15 @@ class TwistdTests(ServiceTestCase):
 
     TWISTD = Path(sys.executable).parent / "twistd"
 
-    def twistd(self, *words, **options):
+    def twistd(self, *words, before=("-n", "--pidfile="), **options):
         command = [sys.executable, "-m", "twisted.scripts.twistd"]
         if self.TWISTD.exists():
             command = [str(self.TWISTD)]
+        return self.start([*command, *before], *words, **options)
+
+    def start(self, command, *words, **options):
         return subprocess.Popen(
-            [*command, "-n", "--pidfile=", "mailplat", *words],
+            [*command, "mailplat", *words],
             cwd=self.parent,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -478,8 +528,20 @@ class TwistdTests(ServiceTestCase):
                 return lines
         raise AssertionError(f"no {text!r} in:\n{''.join(lines)}")
 
+    WORDS = ("--smtp", "tcp:0:interface=127.0.0.1", "--imap", "tcp:0:interface=127.0.0.1")
+
     def test_sigterm_ends_it_and_tells_who_is_connected(self):
-        process = self.twistd("--smtp", "tcp:0:interface=127.0.0.1", "--imap", "tcp:0:interface=127.0.0.1")
+        self.ends_well(self.twistd(*self.WORDS))
+
+    def test_another_reactor(self):
+        before = ("--reactor=asyncio", "-n", "--pidfile=")
+        self.ends_well(self.twistd(*self.WORDS, before=before))
+
+    def test_by_the_other_runner(self):
+        """`twist`, which is what python -m twisted runs too."""
+        self.ends_well(self.start([sys.executable, "-m", "twisted"], *self.WORDS))
+
+    def ends_well(self, process):
         self.addCleanup(process.stdout.close)
         self.addCleanup(process.kill)
         lines = self.read_until(process, "first account")

@@ -507,7 +507,7 @@ class Smaller(Key):
 @dataclass(frozen=True, slots=True)
 class HeaderContains(Key):
     """
-    HEADER, and BCC CC FROM SUBJECT TO.
+    HEADER, and BCC CC FROM TO.
 
     Attributes:
         field: in lower case.
@@ -515,6 +515,18 @@ class HeaderContains(Key):
     """
 
     field: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectContains(Key):
+    """
+    SUBJECT, of which RFC 3501 §6.4.4 says that it is the envelope's.
+
+    Attributes:
+        text: empty matches every message that has a subject.
+    """
+
     text: str
 
 

@@ -1,10 +1,10 @@
 """
 FETCH: from a plan to what must be asked of a mailbox, to pieces of the answer.
 
-Items that columns answer are rendered in bulk, a thousand messages a piece.  For the others
-outlines are asked for some hundred messages at a time, and messages are read as many small ones
-as fit in a piece, or in ranges.  What is held for one connection is bounded by a piece, whatever
-was asked for.
+Items that columns answer are rendered in bulk, a thousand messages a piece; so are, some hundred
+at a time, those that outlines have ready.  For sections messages are read as many small ones as fit
+in a piece, or in ranges.  What is held for one connection is bounded by a piece, whatever was asked
+for.
 
 `\\Seen` is set for a piece of messages before any of it is read, in one call.  Where that fails the
 answer is given all the same (`Fetching.unseen`).
@@ -18,20 +18,14 @@ from itertools import compress
 
 from mailplat.errors import MailError, NoSuchMessage
 from mailplat.imap.commands import COLUMN_ITEMS, OUTLINE_ITEMS, FetchItem, FetchPlan, Item
-from mailplat.imap.reading import OUTLINES, PIECE, Outlines, Source, sources
+from mailplat.imap.outlines import CUT, OUTLINES, Outlines
+from mailplat.imap.reading import PIECE, Source, sources
 from mailplat.imap.refusal import GiveUp
 from mailplat.imap.responses import RowRenderer, kinds_of
 from mailplat.imap.subset import FieldFilter
 from mailplat.imap.view import Rows, Selected
 from mailplat.message import sections
-from mailplat.message.outline import (
-    BadRecord,
-    Outline,
-    header_size,
-    rendered_body,
-    rendered_bodystructure,
-    rendered_envelope,
-)
+from mailplat.message.outline import BadRecord, Outline, header_size
 from mailplat.uids import NOTHING, UIDSet
 from mailplat.values import SEEN, Columns, FlagChange, Outlined
 from mailplat.wire import Wire, WireError
@@ -39,13 +33,10 @@ from mailplat.wire import Wire, WireError
 #: Rows rendered at a time.
 ROWS = 1000
 
-_SET_SEEN = FlagChange(add=frozenset({"\\Seen"}))
+#: Of a mailbox with more messages nothing is kept that was rendered: it would only push out the others'.
+MOST_KEPT = 200_000
 
-_RENDERED = {
-    Item.ENVELOPE: rendered_envelope,
-    Item.BODY: rendered_body,
-    Item.BODYSTRUCTURE: rendered_bodystructure,
-}
+_SET_SEEN = FlagChange(add=frozenset({"\\Seen"}))
 
 
 @dataclass(slots=True)
@@ -85,27 +76,56 @@ class Fetching:
             GiveUp: the rest of an answer that was begun cannot be read.
         """
         complete = not self.selected.lagging(uids)
-        if self.plan.columns_only:
-            await self._columns(uids, changed_since)
-            return complete
-        for rows in self.selected.pieces(uids, OUTLINES):
+        answer, most = self._messages, OUTLINES
+        if not self.plan.sections:
+            answer, most = self._lines, ROWS if self.plan.columns_only else OUTLINES
+        for rows in self.selected.pieces(uids, most):
             if changed_since is not None:
                 rows = newer(rows, changed_since)
-            complete = await self._messages(rows) and complete
+            complete = await answer(rows) and complete
         return complete
 
-    async def _columns(self, uids: UIDSet, changed_since: int | None) -> None:
-        kinds = kinds_of(self.plan.items)
-        tells_flags = Item.FLAGS in self.plan.kinds
-        for rows in self.selected.pieces(uids, ROWS):
-            if changed_since is not None:
-                rows = newer(rows, changed_since)
-            recent = self.selected.recent
-            self.wire.write(self.renderer.lines(rows.numbers, rows.columns, kinds, recent))
-            if tells_flags:
-                self.selected.told(rows.columns)
-            await self.wire.drained()
-            await self.wire.pause()
+    async def _lines(self, rows: Rows) -> bool:
+        """Items that are ready, for all rows at once."""
+        plan, selected, wire = self.plan, self.selected, self.wire
+        prepared: dict[Item, Sequence[bytes | None]] = {}
+        there = True
+        if plan.outlines:
+            kinds = kinds_of(item for item in plan.items if item.kind in OUTLINE_ITEMS)
+            uids, sizes = rows.columns.uids, rows.columns.sizes
+            forms = await self.outlines.forms(selected.view, kinds, uids, sizes, wire.pause)
+            if not (there := None not in forms[0]):
+                mask = [form is not None for form in forms[0]]
+                rows = rows.chosen(mask)
+                forms = [list(compress(some, mask)) for some in forms]
+            prepared = dict(zip(kinds, forms, strict=True))
+        kinds = kinds_of(item for item in plan.items if item.kind in COLUMN_ITEMS)
+        if prepared:
+            kinds += prepared
+            wire.write(self.renderer.lines(rows.numbers, rows.columns, kinds, selected.recent, prepared))
+        elif rows.columns.uids:
+            wire.write(self._said(rows, kinds))
+        if Item.FLAGS in plan.kinds:
+            selected.told(rows.columns)
+        await wire.drained()
+        await wire.pause()
+        return there
+
+    def _said(self, rows: Rows, kinds: Sequence[Item]) -> bytes:
+        """Items of columns, as they were rendered before if nothing has changed since."""
+        columns, view = rows.columns, self.selected.view
+        ends = columns.uids[0], columns.uids[-1]
+        recent = self.selected.recent & UIDSet((ends,))
+        if not isinstance(rows.numbers, range) or len(view) > MOST_KEPT:
+            return self.renderer.lines(rows.numbers, columns, kinds, recent)
+        # UIDs do not come back, and a row that changes gets the greatest modseq: as many rows between the
+        # same ends, with the same greatest modseq, are the same.
+        key = (view.number, tuple(kinds), rows.numbers, ends, max(columns.modseqs), recent)
+        lines = view.lines.get(key)
+        if lines is None:
+            lines = self.renderer.lines(rows.numbers, columns, kinds, recent)
+            view.lines.keep(key, lines)
+        return lines
 
     async def _messages(self, rows: Rows) -> bool:
         plan, selected = self.plan, self.selected
@@ -132,11 +152,7 @@ class Fetching:
         position = 0
         uids, sizes = columns.uids, columns.sizes
         while position < len(uids):
-            opened: list[Source | None]
-            if plan.sections or not self._all_outlined(outlined, uids[position]):
-                opened = await sources(mailbox, uids, sizes, position)
-            else:
-                opened = [None]
+            opened = await sources(mailbox, uids, sizes, position)
             try:
                 for offset, source in enumerate(opened):
                     index = position + offset
@@ -151,13 +167,9 @@ class Fetching:
                     if source is not None:
                         source.close()
             position += len(opened)
+            await self.wire.drained()
             await self.wire.pause()
         return complete
-
-    def _all_outlined(self, outlined: dict[int, Outlined], uid: int) -> bool:
-        """No bytes are needed for the message's outline, or it is gone."""
-        one = outlined.get(uid)
-        return one is None or self.outlines.has(self.selected.view.number, one)
 
     async def _see(self, rows: Rows) -> tuple[Rows, UIDSet]:
         """Set \\Seen where it is not; the rows as they are then, and which were changed."""
@@ -168,6 +180,7 @@ class Fetching:
         mailbox = self.selected.view.mailbox
         try:
             result = await mailbox.set_flags(unseen, _SET_SEEN, None)
+            self.selected.view.learn(result.changed)
             await self.selected.view.refresh()
         except MailError as error:
             self.unseen = error
@@ -198,7 +211,7 @@ class Fetching:
         if record is not None:
             for item in plan.items:
                 if item.kind in OUTLINE_ITEMS:
-                    words.append(item.label + b" " + _RENDERED[item.kind](record))
+                    words.append(item.label + b" " + CUT[item.kind](record))
         self.wire.write(b"* %d FETCH (" % number + b" ".join(words))
         apart = b" " if words else b""
         for item in plan.sections:
@@ -213,7 +226,9 @@ class Fetching:
                 # Whatever is said now would be read as a part of this answer.
                 raise GiveUp from error
         self.wire.write(b")\r\n")
-        await self.wire.drained()
+        if len(plan.sections) > 1:
+            # Of one section a piece is no more than what was read.
+            await self.wire.drained()
         return True
 
     async def _section(
@@ -229,6 +244,11 @@ class Fetching:
             return
         if item.partial is not None:
             ranges = _part_of(ranges, *item.partial)
+        if source.data is not None:
+            # One of many that are small.
+            octets = b"".join([source.data[start : start + length] for start, length in ranges])
+            self.wire.write(b"{%d}\r\n%b" % (len(octets), _without_nul(octets)))
+            return
         self.wire.write(b"{%d}\r\n" % sum(length for _, length in ranges))
         for start, length in ranges:
             end = start + length
@@ -322,7 +342,4 @@ def _part_of(ranges: Iterable[tuple[int, int]], begin: int, most: int) -> list[t
 def newer(rows: Rows, modseq: int) -> Rows:
     """Those rows whose modseq is greater."""
     mask = [each > modseq for each in rows.columns.modseqs]
-    if all(mask):
-        return rows
-    columns = Columns.of(compress(rows.columns.rows(), mask))
-    return Rows(list(compress(rows.numbers, mask)), columns)
+    return rows if all(mask) else rows.chosen(mask)

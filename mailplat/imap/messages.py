@@ -14,7 +14,7 @@ from mailplat.imap import commands, responses
 from mailplat.imap.commands import Item
 from mailplat.imap.fetch import Fetching
 from mailplat.imap.grammar import SequenceSet
-from mailplat.imap.reading import Outlines
+from mailplat.imap.outlines import Outlines
 from mailplat.imap.refusal import Refused, code_of
 from mailplat.imap.search import search
 from mailplat.imap.view import Selected, SequenceError
@@ -120,6 +120,7 @@ class MessageCommands:
         await selected.catch_up(hinted=True)
         before = _believed(selected, uids) if command.silent else {}
         result = await mailbox.set_flags(uids, command.change, command.unchanged_since)
+        selected.view.learn(result.changed)
         await selected.catch_up(hinted=False)
         if selected.has_new_keywords():
             self._write_keywords(selected)
@@ -140,7 +141,9 @@ class MessageCommands:
         if command.modseq:
             self._enable_condstore()
         # New messages count only once the client was told of them.
-        found = await search(selected, command.key, command.uid, self._outlines, self._wire.pause)
+        found = await search(
+            selected, command.key, command.uid, self._outlines, self._wire.pause, command.modseq
+        )
         numbers = found.numbers
         if command.returns is None:
             modseq = found.highest_modseq if command.modseq else None

@@ -491,7 +491,7 @@ _DATE_KEYS = {
     for prefix, kind in (("", c.ReceivedOn), ("SENT", c.SentOn))
     for when in c.When
 }
-_FIELD_KEYS = frozenset({"BCC", "CC", "FROM", "SUBJECT", "TO"})
+_FIELD_KEYS = frozenset({"BCC", "CC", "FROM", "TO"})
 _RETURNS = frozenset({"MIN", "MAX", "ALL", "COUNT"})
 _ENTRY_TYPES = frozenset({"priv", "shared", "all"})
 
@@ -603,6 +603,8 @@ class _Keys:
         if name in _FIELD_KEYS:
             return c.HeaderContains(name.lower(), self._text())
         match name:
+            case "SUBJECT":
+                return c.SubjectContains(self._text())
             case "BODY":
                 return c.BodyContains(self._text())
             case "TEXT":
@@ -650,7 +652,7 @@ class _Keys:
 
 
 _ARGUMENT_KEYS = frozenset(
-    {*_DATE_KEYS, *_FIELD_KEYS, "BODY", "TEXT", "HEADER", "KEYWORD", "UNKEYWORD"}
+    {*_DATE_KEYS, *_FIELD_KEYS, "SUBJECT", "BODY", "TEXT", "HEADER", "KEYWORD", "UNKEYWORD"}
     | {"LARGER", "SMALLER", "UID", "MODSEQ"}
 )
 

@@ -4,8 +4,9 @@ SEARCH: which messages of a mailbox meet a criterion (RFC 3501 §6.4.4).
 The rows are looked at a few thousand at a time.  For each such piece a criterion says of
 every row whether it certainly holds, and whether it may hold; both are integers with one
 octet a row, so that AND, OR and NOT are single operations on large numbers.  What flags,
-dates, sizes and numbers decide is decided there, at the speed of C.  Only messages of which
-it is not known yet are read: their outline for SENT..., their header, and last their text.
+dates, sizes and numbers decide is decided there, at the speed of C.  Of messages of which it is
+not known yet the envelopes are looked at, for SENT... and SUBJECT, some hundred at a time.  Only
+those that are still open are read: their header, and last their text.
 
 Dates of arrival are compared by their day in UTC; the day of a Date field is the one that
 stands there, whatever its zone.
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from email.utils import parsedate
@@ -24,12 +25,14 @@ from sys import byteorder
 from typing import Any
 
 from mailplat.imap import commands
-from mailplat.imap.commands import Key, When
-from mailplat.imap.reading import OUTLINES, PIECE, Outlines, Pause, Source, sources
+from mailplat.imap.commands import Item, Key, When
+from mailplat.imap.outlines import OUTLINES, Outlines, Pause
+from mailplat.imap.reading import PIECE, Source, sources
 from mailplat.imap.view import Rows, Selected
 from mailplat.interfaces import ISearches
 from mailplat.message import addresses, headers, sections
-from mailplat.message.outline import BadRecord, Outline, header_size, rendered_envelope
+from mailplat.message.outline import BadRecord, Outline, header_size
+from mailplat.message.rendering import subject_of
 from mailplat.uids import UIDSet
 from mailplat.values import SYSTEM_FLAGS, Outlined
 
@@ -49,7 +52,7 @@ class Found:
 
     Attributes:
         numbers: sequence numbers or UIDs, ascending.
-        first_modseq: the modseq of the first, 0 if there is none.
+        first_modseq: the modseq of the first, 0 if there is none or none was asked for.
         last_modseq: the modseq of the last.
         highest_modseq: the greatest of all.
     """
@@ -63,13 +66,16 @@ class Found:
         self.highest_modseq = 0
 
 
-async def search(selected: Selected, key: Key, by_uid: bool, outlines: Outlines, pause: Pause) -> Found:
+async def search(
+    selected: Selected, key: Key, by_uid: bool, outlines: Outlines, pause: Pause, modseqs: bool = False
+) -> Found:
     """
     The messages that meet `key`.
 
     Args:
         by_uid: answer with UIDs rather than sequence numbers.
         pause: awaited between steps.
+        modseqs: find those of the messages, too.
 
     Raises:
         what the mailbox raises.
@@ -81,10 +87,11 @@ async def search(selected: Selected, key: Key, by_uid: bool, outlines: Outlines,
         chosen = await searching.chosen(rows)
         if chosen:
             mask = chosen.to_bytes(len(rows.columns), "little")
-            modseqs = array("Q", compress(rows.columns.modseqs, mask))
-            found.first_modseq = found.first_modseq or modseqs[0]
-            found.last_modseq = modseqs[-1]
-            found.highest_modseq = max(found.highest_modseq, max(modseqs))
+            if modseqs:
+                some = array("Q", compress(rows.columns.modseqs, mask))
+                found.first_modseq = found.first_modseq or some[0]
+                found.last_modseq = some[-1]
+                found.highest_modseq = max(found.highest_modseq, max(some))
             found.numbers.extend(compress(rows.columns.uids if by_uid else rows.numbers, mask))
         await pause()
     return found
@@ -110,29 +117,34 @@ class _Searching:
             await criterion.look_up(mailbox, UIDSet.of(uids), rows)
             certain, possible = criterion.bounds(rows, ones)
             unknown = possible & ~certain
+        if unknown and criterion.asks_envelopes:
+            for indexes in _some(rows, unknown):
+                await self._show_envelopes(rows, indexes)
+                await self.pause()
+            certain, possible = criterion.bounds(rows, ones)
+            unknown = possible & ~certain
         if not unknown:
             return certain
         matching = bytearray(len(rows.columns))
-        wanted = list(compress(range(len(rows.columns)), unknown.to_bytes(len(rows.columns), "little")))
-        for start in range(0, len(wanted), OUTLINES):
-            await self._look_at(rows, wanted[start : start + OUTLINES], matching)
+        for indexes in _some(rows, unknown):
+            await self._look_at(rows, indexes, matching)
             await self.pause()
         return certain | int.from_bytes(matching, "little")
+
+    async def _show_envelopes(self, rows: Rows, indexes: list[int]) -> None:
+        view, columns = self.selected.view, rows.columns
+        uids = [columns.uids[index] for index in indexes]
+        sizes = [columns.sizes[index] for index in indexes]
+        (envelopes,) = await self.outlines.forms(view, [Item.ENVELOPE], uids, sizes, self.pause)
+        self.criterion.see(rows, indexes, envelopes)
 
     async def _look_at(self, rows: Rows, indexes: list[int], matching: bytearray) -> None:
         """Decide about the rows at these indexes by their messages."""
         uids, sizes = rows.columns.uids, rows.columns.sizes
         listed = await self.selected.view.mailbox.outlines(UIDSet.of([uids[index] for index in indexes]))
         outlined = {one.uid: one for one in listed}
-        to_read: list[int] = []
-        for index in indexes:
-            one = outlined.get(uids[index])
-            if one is None:
-                continue  # It is gone by now, and meets nothing.
-            if self.criterion.need > _DATE or not self.outlines.has(self.selected.view.number, one):
-                to_read.append(index)
-            else:
-                matching[index] = await self.criterion.holds(index, self._message(one, None))
+        # Those that are gone by now meet nothing.
+        to_read = [index for index in indexes if uids[index] in outlined]
         while to_read:
             opened = await sources(
                 self.selected.view.mailbox,
@@ -151,12 +163,20 @@ class _Searching:
                         source.close()
             del to_read[: len(opened)]
 
-    def _message(self, outlined: Outlined, source: Source | None) -> _Message:
+    def _message(self, outlined: Outlined, source: Source) -> _Message:
         return _Message(outlined, source, self.selected.view.number, self.outlines, self.pause)
 
 
 def _ones(length: int) -> int:
     return int.from_bytes(b"\1" * length, "little")
+
+
+def _some(rows: Rows, mask: int) -> Iterator[list[int]]:
+    """Where the mask is set, some hundred at a time."""
+    length = len(rows.columns)
+    wanted = list(compress(range(length), mask.to_bytes(length, "little")))
+    for start in range(0, len(wanted), OUTLINES):
+        yield wanted[start : start + OUTLINES]
 
 
 # Messages, read as far as needed
@@ -168,7 +188,7 @@ class _Message:
     __slots__ = ("_fields", "_outlined", "_outlines", "_pause", "_record", "_source", "_view")
 
     def __init__(
-        self, outlined: Outlined, source: Source | None, view: int, outlines: Outlines, pause: Pause
+        self, outlined: Outlined, source: Source, view: int, outlines: Outlines, pause: Pause
     ) -> None:
         self._outlined = outlined
         self._source = source
@@ -186,7 +206,6 @@ class _Message:
     async def fields(self) -> list[tuple[bytes, bytes]] | None:
         """(name in lower case, value) of each header field; None if the header is too large for that."""
         if self._fields is None:
-            assert self._source is not None
             size = await self._header_size()
             if size > PIECE:
                 return None
@@ -208,7 +227,6 @@ class _Message:
 
     async def _header_pieces(self, start: int, length: int) -> AsyncIterator[bytes]:
         """A header in pieces that end where a field ends, as long as it has ends."""
-        assert self._source is not None
         rest = b""
         end = start + length
         while start < end:
@@ -216,7 +234,7 @@ class _Message:
             start += PIECE
             cut = len(raw)
             if start < end:
-                ends = _LAST_FIELD_END.search(raw)
+                ends = _LAST_FIELD_END.match(raw)
                 cut = ends.end() if ends is not None else cut
             rest = raw[cut:]
             yield raw[:cut]
@@ -231,13 +249,8 @@ class _Message:
             before = _tail(text, wanted)
         return False
 
-    async def sent(self) -> date | None:
-        """The day of the Date field."""
-        return _stated_day(rendered_envelope(await self.record()))
-
     async def body_has(self, wanted: str) -> bool:
         """Some text in the body contains `wanted`, which is case-folded and not empty."""
-        assert self._source is not None
         outline = Outline.from_bytes(await self.record())
         for place in sections.searchable(outline, self._outlined.prefix_size):
             if place.header:
@@ -248,7 +261,6 @@ class _Message:
         return False
 
     async def _text_has(self, place: sections.Searchable, wanted: str) -> bool:
-        assert self._source is not None
         decoder = sections.TextDecoder(place.encoding, place.charset)
         end = place.start + place.length
         before = ""
@@ -293,7 +305,7 @@ def _stated_day(envelope: bytes) -> date | None:
 # Criteria
 
 #: What has to be read of a message before a criterion can be decided, cheapest first.
-_NOTHING, _DATE, _HEADER, _BODY = range(4)
+_NOTHING, _ENVELOPE, _HEADER, _BODY = range(4)
 
 
 class Criterion:
@@ -302,9 +314,11 @@ class Criterion:
 
     Attributes:
         need: what has to be read of messages that `bounds` leaves open.
+        asks_envelopes: envelopes decide something.
     """
 
     need = _NOTHING
+    asks_envelopes = False
 
     def bounds(self, rows: Rows, ones: int) -> tuple[int, int]:
         """Masks of the rows for which it holds certainly, and possibly."""
@@ -312,6 +326,9 @@ class Criterion:
 
     async def look_up(self, mailbox: Any, among: UIDSet, rows: Rows) -> None:
         """Ask a mailbox that has an index over text (`ISearches`)."""
+
+    def see(self, rows: Rows, indexes: Sequence[int], envelopes: Sequence[bytes | None]) -> None:
+        """Look at the envelopes of the rows at some indexes; None if a message is gone."""
 
     async def holds(self, index: int, message: _Message) -> bool:
         """Whether it holds for a row of the last `bounds`, reading the message if need be."""
@@ -338,6 +355,7 @@ class _All(Criterion):
     def __init__(self, criteria: Sequence[Criterion]) -> None:
         self._criteria = sorted(criteria, key=lambda criterion: criterion.need)
         self.need = self._criteria[-1].need
+        self.asks_envelopes = any(criterion.asks_envelopes for criterion in criteria)
 
     def bounds(self, rows: Rows, ones: int) -> tuple[int, int]:
         certain = possible = ones
@@ -351,6 +369,10 @@ class _All(Criterion):
         for criterion in self._criteria:
             await criterion.look_up(mailbox, among, rows)
 
+    def see(self, rows: Rows, indexes: Sequence[int], envelopes: Sequence[bytes | None]) -> None:
+        for criterion in self._criteria:
+            criterion.see(rows, indexes, envelopes)
+
     async def holds(self, index: int, message: _Message) -> bool:
         for criterion in self._criteria:
             if not await criterion.holds(index, message):
@@ -362,6 +384,7 @@ class _Any(Criterion):
     def __init__(self, criteria: Sequence[Criterion]) -> None:
         self._criteria = sorted(criteria, key=lambda criterion: criterion.need)
         self.need = self._criteria[-1].need
+        self.asks_envelopes = any(criterion.asks_envelopes for criterion in criteria)
 
     def bounds(self, rows: Rows, ones: int) -> tuple[int, int]:
         certain = possible = 0
@@ -375,6 +398,10 @@ class _Any(Criterion):
         for criterion in self._criteria:
             await criterion.look_up(mailbox, among, rows)
 
+    def see(self, rows: Rows, indexes: Sequence[int], envelopes: Sequence[bytes | None]) -> None:
+        for criterion in self._criteria:
+            criterion.see(rows, indexes, envelopes)
+
     async def holds(self, index: int, message: _Message) -> bool:
         for criterion in self._criteria:
             if await criterion.holds(index, message):
@@ -386,6 +413,7 @@ class _Not(Criterion):
     def __init__(self, criterion: Criterion) -> None:
         self._criterion = criterion
         self.need = criterion.need
+        self.asks_envelopes = criterion.asks_envelopes
 
     def bounds(self, rows: Rows, ones: int) -> tuple[int, int]:
         certain, possible = self._criterion.bounds(rows, ones)
@@ -394,19 +422,84 @@ class _Not(Criterion):
     async def look_up(self, mailbox: Any, among: UIDSet, rows: Rows) -> None:
         await self._criterion.look_up(mailbox, among, rows)
 
+    def see(self, rows: Rows, indexes: Sequence[int], envelopes: Sequence[bytes | None]) -> None:
+        self._criterion.see(rows, indexes, envelopes)
+
     async def holds(self, index: int, message: _Message) -> bool:
         return not await self._criterion.holds(index, message)
 
 
-class _Sent(Criterion):
-    need = _DATE
+class _Learned(Criterion):
+    """What is found out beforehand, for many rows at once."""
 
+    def __init__(self) -> None:
+        self._known = 0
+        self._yes = 0
+        self._rows: Rows | None = None
+
+    def bounds(self, rows: Rows, ones: int) -> tuple[int, int]:
+        if self._rows is not rows:
+            self._rows, self._known, self._yes = rows, 0, 0
+        return self._yes, self._yes | (ones ^ self._known)
+
+    def learn(self, known: bytes | bytearray, yes: bytes | bytearray) -> None:
+        """Masks of the rows of the last `bounds`."""
+        self._known |= int.from_bytes(known, "little")
+        self._yes |= int.from_bytes(yes, "little")
+
+    def decided(self, index: int) -> bool | None:
+        """What is known of a row, None if nothing is."""
+        if self._known >> 8 * index & 1:
+            return bool(self._yes >> 8 * index & 1)
+        return None
+
+
+class _Indexed(_Learned):
+    """What an index over text may decide."""
+
+    def __init__(self, field: str | None, text: str) -> None:
+        super().__init__()
+        self._indexed = field
+        self._text = text
+
+    async def look_up(self, mailbox: Any, among: UIDSet, rows: Rows) -> None:
+        if self._text:
+            found = await mailbox.containing(self._indexed, self._text, among)
+            uids = rows.columns.uids
+            self.learn(_members(among, uids), _members(found & among, uids))
+
+
+class _Enveloped(_Learned):
+    """What an envelope decides."""
+
+    need = _ENVELOPE
+    asks_envelopes = True
+
+    def fits(self, envelope: bytes) -> bool:
+        """Whether the criterion holds for this message."""
+        raise NotImplementedError
+
+    def see(self, rows: Rows, indexes: Sequence[int], envelopes: Sequence[bytes | None]) -> None:
+        known, yes = bytearray(len(rows.columns)), bytearray(len(rows.columns))
+        for index, envelope in zip(indexes, envelopes, strict=True):
+            if envelope is not None:
+                known[index] = 1
+                yes[index] = self.fits(envelope)
+        self.learn(known, yes)
+
+    async def holds(self, index: int, message: _Message) -> bool:
+        # Of a message that can be read the envelope was seen before.
+        return bool(self.decided(index))
+
+
+class _Sent(_Enveloped):
     def __init__(self, when: When, day: date) -> None:
+        super().__init__()
         self._when = when
         self._day = day
 
-    async def holds(self, index: int, message: _Message) -> bool:
-        sent = await message.sent()
+    def fits(self, envelope: bytes) -> bool:
+        sent = _stated_day(envelope)
         if sent is None:
             return False
         if self._when is When.BEFORE:
@@ -414,32 +507,29 @@ class _Sent(Criterion):
         return sent == self._day if self._when is When.ON else sent >= self._day
 
 
-class _Indexed(Criterion):
-    """What an index over text may decide."""
+class _Words:
+    """Text that fields are searched for."""
 
-    def __init__(self, field: str | None, text: str) -> None:
-        self._indexed = field
-        self._text = text
-        self._known = 0
-        self._yes = 0
-        self._looked_at: Rows | None = None
+    def __init__(self, text: str) -> None:
+        self._wanted = text.casefold()
+        # Most messages can be passed over without decoding anything.
+        self._plain = self._wanted.encode() if text.isascii() else None
 
-    def bounds(self, rows: Rows, ones: int) -> tuple[int, int]:
-        if self._looked_at is not rows:
-            self._looked_at, self._known, self._yes = rows, 0, 0
-        return self._yes, self._yes | (ones ^ self._known)
+    def within(self, value: bytes) -> bool:
+        """They stand in the value of a field.  The empty text does in every one (RFC 3501 §6.4.4)."""
+        if self._plain is not None and b"=?" not in value and value.isascii():
+            return self._plain in value.lower()
+        return self._wanted in headers.decode_words(value).casefold()
 
-    async def look_up(self, mailbox: Any, among: UIDSet, rows: Rows) -> None:
-        if self._text:
-            found = await mailbox.containing(self._indexed, self._text, among)
-            self._known = int.from_bytes(_members(among, rows.columns.uids), "little")
-            self._yes = int.from_bytes(_members(found & among, rows.columns.uids), "little")
 
-    def decided(self, index: int) -> bool | None:
-        """What the index said of a row, None if it was not asked."""
-        if self._known >> 8 * index & 1:
-            return bool(self._yes >> 8 * index & 1)
-        return None
+class _Subject(_Enveloped, _Indexed):
+    def __init__(self, text: str) -> None:
+        _Indexed.__init__(self, "subject", text)
+        self._words = _Words(text)
+
+    def fits(self, envelope: bytes) -> bool:
+        subject = subject_of(envelope)
+        return subject is not None and self._words.within(subject)
 
 
 #: Fields that are searched as ENVELOPE has them, too (RFC 3501 §6.4.4).
@@ -455,9 +545,7 @@ class _Header(_Indexed):
     def __init__(self, field: str, text: str) -> None:
         super().__init__(field, text)
         self._field = field.lower().encode("utf-8", "replace")
-        self._wanted = text.casefold()
-        # Most messages can be passed over without decoding anything.
-        self._plain = self._wanted.encode() if text.isascii() else None
+        self._words = _Words(text)
 
     async def holds(self, index: int, message: _Message) -> bool:
         if (decided := self.decided(index)) is not None:
@@ -473,18 +561,12 @@ class _Header(_Indexed):
     def _among(self, fields: list[tuple[bytes, bytes]]) -> bool:
         for name, value in fields:
             if name == self._field:
-                # "If the string is empty, all messages that have the field" (RFC 3501 §6.4.4)
-                if not self._wanted or self._in(value):
+                if self._words.within(value):
                     return True
                 odd = name in _ADDRESS_FIELDS and _ODD_ADDRESS.search(value)
-                if odd and self._in(_addresses(value)):
+                if odd and self._words.within(_addresses(value)):
                     return True
         return False
-
-    def _in(self, value: bytes) -> bool:
-        if self._plain is not None and b"=?" not in value and value.isascii():
-            return self._plain in value.lower()
-        return self._wanted in headers.decode_words(value).casefold()
 
 
 def _addresses(value: bytes) -> bytes:
@@ -543,6 +625,8 @@ def compiled(key: Key, selected: Selected) -> Criterion:
             return _Sent(when, day)
         case commands.HeaderContains(field, text):
             return _Header(field, text)
+        case commands.SubjectContains(text):
+            return _Subject(text)
         case commands.BodyContains(text):
             return _Body(text)
         case commands.TextContains(text):

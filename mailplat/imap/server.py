@@ -11,7 +11,7 @@ from twisted.cred.portal import Portal
 
 from mailplat.connection import ConnectionLimits, MailFactory
 from mailplat.imap.limits import Limits
-from mailplat.imap.reading import Outlines
+from mailplat.imap.outlines import Outlines
 from mailplat.imap.session import IMAPSession
 from mailplat.imap.view import Views
 from mailplat.interfaces import ISpool

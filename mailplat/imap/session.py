@@ -26,7 +26,7 @@ from mailplat.imap.engine import Bad, Continue, Done, Fatal, IMAPEngine, No, Res
 from mailplat.imap.limits import Limits
 from mailplat.imap.mailboxes import MailboxCommands
 from mailplat.imap.messages import MessageCommands
-from mailplat.imap.reading import Outlines
+from mailplat.imap.outlines import Outlines
 from mailplat.imap.refusal import GiveUp, Refused, code_of
 from mailplat.imap.view import Selected, Views
 from mailplat.interfaces import IMailAccount, IMovesMessages, ISpool

@@ -31,14 +31,15 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count, repeat
+from itertools import compress, count, repeat
 from sys import byteorder
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from mailplat.imap.kept import Kept
 from mailplat.interfaces import IClaimsRecent
 from mailplat.uids import EVERYTHING, NOTHING, UIDSet
 from mailplat.values import SEEN, Changes, Columns
@@ -66,6 +67,7 @@ class MailboxView:
     Args:
         mailbox: an `IMailbox`.
         number: tells this view from the others of a server, also from those that are gone.
+        lines: what was said of rows, shared by the views of a server.
 
     Attributes:
         columns: all rows as of `upto`.  For reading only; copy (slice) what has to
@@ -74,16 +76,19 @@ class MailboxView:
     """
 
     __slots__ = (
-        "_cancel", "_flying", "_hinted", "_sessions", "_waiting", "columns", "mailbox", "number", "upto",
+        "_cancel", "_claimed", "_flying", "_hinted", "_sessions", "_waiting", "columns", "lines", "mailbox",
+        "number", "upto",
     )  # fmt: skip
 
-    def __init__(self, mailbox: Any, number: int = 0) -> None:
+    def __init__(self, mailbox: Any, number: int = 0, lines: Kept | None = None) -> None:
         self.mailbox = mailbox
         self.number = number
+        self.lines = lines or Kept(0)
         self.columns = Columns()
         self.upto = 0
         self._sessions: set[Selected] = set()
         self._waiting: list[Deferred[None]] = []
+        self._claimed = 0  # the largest UID when somebody claimed what is recent
         self._flying = False
         self._hinted = True
         self._cancel: Callable[[], None] = mailbox.watch(self._hint)
@@ -121,6 +126,33 @@ class MailboxView:
         """As `refresh`, but only if a hint came since the last call to the mailbox."""
         if self._hinted or self._flying:
             await self.refresh()
+
+    async def claim_recent(self) -> UIDSet:
+        """
+        As `IClaimsRecent.claim_recent`; of many sessions that hear of a message only one asks.
+
+        Raises:
+            what `IClaimsRecent.claim_recent` raises.
+        """
+        if self._claimed >= self.newest:
+            return NOTHING
+        self._claimed = self.newest
+        try:
+            claimed: UIDSet = await self.mailbox.claim_recent()
+        except BaseException:
+            self._claimed = 0
+            raise
+        return claimed
+
+    def learn(self, changed: Columns) -> None:
+        """
+        Take over rows that a call of ours has just changed, so that `refresh` need not read them.
+
+        Each call has a modseq of its own, so if theirs is the next one nothing else happened in
+        between.  Otherwise, or if a call is under way that may know more, they are left to it.
+        """
+        if changed.modseqs and changed.modseqs[0] == self.upto + 1 and not self._flying:
+            self._apply(Changes(self.upto + 1, changed), NOTHING)
 
     def close(self) -> None:
         """Watch the mailbox no more."""
@@ -251,6 +283,12 @@ class Rows:
 
     numbers: Sequence[int]
     columns: Columns
+
+    def chosen(self, mask: Iterable[object]) -> Rows:
+        """Those for which the mask is true."""
+        kept = list(mask)
+        columns = Columns.of(compress(self.columns.rows(), kept))
+        return Rows(list(compress(self.numbers, kept)), columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -509,7 +547,7 @@ class Selected:
         if view.newest > self._claimed and IClaimsRecent.providedBy(mailbox):
             self._claimed = view.newest
             if not self.read_only:
-                claimed = await mailbox.claim_recent()
+                claimed = await view.claim_recent()
             else:
                 # RFC 3501 §6.3.2: nothing loses \Recent here.  A claim takes all there are, so what
                 # nobody claimed are the newest.
@@ -577,10 +615,12 @@ class Views:
     Args:
         most_idle: octets of rows that views without a session may take together; the
             one not used for longest goes first.
+        most_lines: octets of `MailboxView.lines`.
     """
 
-    def __init__(self, most_idle: int = 64 * 1024 * 1024) -> None:
+    def __init__(self, most_idle: int = 64 * 1024 * 1024, most_lines: int = 16 * 1024 * 1024) -> None:
         self._most_idle = most_idle
+        self._lines = Kept(most_lines)
         self._numbers = count(1)
         self._views: dict[int, MailboxView] = {}
         self._idle: OrderedDict[int, MailboxView] = OrderedDict()
@@ -593,7 +633,7 @@ class Views:
         # By identity: a mailbox need not be hashable, and its view keeps it alive.
         view = self._views.get(id(mailbox))
         if view is None:
-            view = self._views[id(mailbox)] = MailboxView(mailbox, next(self._numbers))
+            view = self._views[id(mailbox)] = MailboxView(mailbox, next(self._numbers), self._lines)
         return view
 
     def release(self, view: MailboxView) -> None:

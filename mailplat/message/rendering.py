@@ -16,7 +16,7 @@ from mailplat.message.addresses import Mailbox
 LONGEST_QUOTED = 1000
 
 # RFC 3501 §9: QUOTED-CHAR is a TEXT-CHAR (no CR, LF, NUL, nothing 8-bit) without specials.
-_NOT_PLAIN = re.compile(rb'[^\x01-\x09\x0b\x0c\x0e-!#-\[\]-\x7f]').search
+_NOT_PLAIN = re.compile(rb"[^\x01-\x09\x0b\x0c\x0e-!#-\[\]-\x7f]").search
 _SPECIAL = re.compile(rb'(["\\])')
 
 
@@ -79,6 +79,32 @@ def envelope(fields: Mapping[bytes, bytes], addresses: Mapping[bytes, list[Mailb
         nstring(fields.get(b"in-reply-to")),
         nstring(fields.get(b"message-id")),
     )
+
+
+_PLAIN_SUBJECT = re.compile(rb'\((?:NIL|"[^"\\]*") (?:NIL|"([^"\\]*)") ').match
+_NSTRING = re.compile(rb'NIL|"((?>(?:[^"\\]++|\\.)*))"|\{([0-9]+)\}\r\n', re.DOTALL).match
+_ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
+
+
+def subject_of(rendered: bytes) -> bytes | None:
+    """The subject in what `envelope` made, None for NIL."""
+    plain = _PLAIN_SUBJECT(rendered)
+    if plain is not None:
+        subject: bytes | None = plain[1]
+        return subject
+    position, found = 1, None
+    for _ in ("date", "subject"):
+        match = _NSTRING(rendered, position)
+        if match is None:
+            return None
+        position = match.end()
+        quoted, length = match.groups()
+        found = None if quoted is None else _ESCAPED.sub(rb"\1", quoted)
+        if length is not None:
+            found = rendered[position : position + int(length)]
+            position += int(length)
+        position += 1
+    return found
 
 
 def parameters(pairs: Iterable[tuple[bytes, bytes]]) -> bytes:

@@ -374,11 +374,11 @@ class POP3Session:
     async def _send(self, index: int, top: Top | None, first: str) -> None:
         content: IMessageContent = await self._maildrop.content(index)
         try:
-            if not self._utf8 and not self._utf8_to_all and await _has_utf8_header(content):
-                # RFC 6856 §5
-                raise Refused("[UTF8] The message needs UTF-8 mode")
             # The first piece is read before anything is promised.
             piece = await content.read(0, PIECE)
+            if not self._utf8 and not self._utf8_to_all and _has_utf8_header(piece):
+                # RFC 6856 §5
+                raise Refused("[UTF8] The message needs UTF-8 mode")
             self._say(first)
             try:
                 await self._stream(content, piece, top)
@@ -483,17 +483,16 @@ def _no_argument(argument: bytes) -> None:
         raise Refused("This command has no argument")
 
 
-async def _has_utf8_header(content: IMessageContent) -> bool:
-    """Whether a message's header is UTF-8 beyond ASCII; other octets are no reason to hide it."""
-    start, top = 0, Top(0)
-    header = bytearray()
-    # A header that is longer than a piece is looked at as far as that.
-    while start < min(content.size, PIECE) and not top.complete:
-        piece = await content.read(start, PIECE)
-        if not piece:
-            break
-        start += len(piece)
-        header += top.feed(piece)
+def _has_utf8_header(piece: bytes) -> bool:
+    """
+    Whether a message's header is UTF-8 beyond ASCII; other octets are no reason to hide it.
+
+    Args:
+        piece: the message's first one; a header that is longer is looked at as far as that.
+    """
+    if piece.isascii():
+        return False
+    header = Top(0).feed(piece)
     if header.isascii():
         return False
     try:

@@ -528,6 +528,10 @@ class SMTPSession:
             # RFC 5321 §7.3: who exists is no stranger's business.
             self._wire.write(say.CANNOT_VERIFY)
             return
+        if "@" not in argument:
+            # RFC 5321 §3.5.1: a user name alone.  In which domain it is meant, nobody said.
+            self._wire.write(say.CANNOT_VERIFY)
+            return
         address = parse_mailbox(argument.strip("<>"))
         known = await self._receiver.verify(address)
         self._wire.write(reply(250, "2.1.5", format_path(address)) if known else say.CANNOT_VERIFY)

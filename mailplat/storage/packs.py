@@ -31,6 +31,9 @@ LARGE = "large"
 #: A pack is left for a new one when it has this many octets.
 ROLL = 64 * 1024 * 1024
 
+#: Octets read at a time.
+_PIECE = 1024 * 1024
+
 #: Buffers for one writev; the least IOV_MAX that POSIX systems have in practice.
 _BUFFERS = 1024
 
@@ -89,12 +92,12 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a body is.  `checksum` is its CRC-32, or None if it was not computed."""
+    """Where a body is; `checksum` is its CRC-32."""
 
     file: StoredFile
     position: int
     size: int
-    checksum: int | None
+    checksum: int
 
 
 def lock_file(descriptor: int) -> bool:
@@ -106,6 +109,18 @@ def lock_file(descriptor: int) -> bool:
             return False
         raise
     return True
+
+
+def checksum_of(descriptor: int, position: int, size: int) -> tuple[int, int]:
+    """How many of these octets there are, and their CRC-32."""
+    length = checksum = 0
+    while length < size:
+        piece = os.pread(descriptor, min(_PIECE, size - length), position + length)
+        if not piece:
+            break
+        checksum = zlib.crc32(piece, checksum)
+        length += len(piece)
+    return length, checksum
 
 
 class PackWriter:
@@ -308,9 +323,15 @@ class PackWriter:
         except FileNotFoundError as error:
             # Only this message's owner can have removed it.
             return error
-        if os.stat(target).st_size != size:
-            return ValueError(f"a spooled message says {size} octets and its file has another number")
-        return Place(file, 0, size, None)
+        descriptor = os.open(target, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if os.fstat(descriptor).st_size != size:
+                return ValueError(f"a spooled message says {size} octets and its file has another number")
+            # Just written, so this reads memory.
+            _, checksum = checksum_of(descriptor, 0, size)
+        finally:
+            os.close(descriptor)
+        return Place(file, 0, size, checksum)
 
     def _copy(self, source: str, target: str) -> None:
         descriptor = self._disk.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
@@ -371,14 +392,14 @@ class OpenFile:
             return b"".join(pieces)
         return piece
 
-    def read_now(self, start: int, length: int) -> bytes | None:
+    def read_now(self, start: int, length: int) -> bytearray | None:
         """The same if the octets are in memory already, so that it cannot wait; else None."""
         buffer = bytearray(length)
         try:
             got = os.preadv(self.descriptor, [buffer], start, os.RWF_NOWAIT)
         except (OSError, AttributeError):
             return None
-        return bytes(buffer) if got == length else None
+        return buffer if got == length else None
 
     def __del__(self) -> None:
         if self.descriptor >= 0:

@@ -9,8 +9,10 @@ one hop to a thread and back, whatever the number of messages.
 from __future__ import annotations
 
 import sqlite3
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice, takewhile
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -26,8 +28,11 @@ from mailplat.values import Changes, Columns, MailboxInfo, Outlined
 
 T = TypeVar("T")
 
-#: Bodies up to this size are read together with the row that says where they are.
+#: Messages up to this size are read together with the row that says where they are.
 AT_ONCE = 64 * 1024
+
+#: How many messages more are looked up than can be answered with, as it takes a thread.
+AHEAD = 32
 
 _COLUMNS = (
     "SELECT uid, flags, modseq, size, date FROM messages "
@@ -41,7 +46,7 @@ _OUTLINES = (
 )
 
 _PLACES = (
-    "SELECT m.uid, m.size, c.prefix, b.position, b.size, f.id, f.name FROM messages AS m "
+    "SELECT m.uid, c.prefix, b.position, b.size, f.id, f.name FROM messages AS m "
     "CROSS JOIN copies AS c ON c.id = m.copy CROSS JOIN bodies AS b ON b.id = c.body "
     "CROSS JOIN files AS f ON f.id = b.file "
     "WHERE m.mailbox = ? AND m.uid BETWEEN ? AND ? ORDER BY m.uid"
@@ -221,43 +226,108 @@ class Body:
     Where a message's bytes are: its prefix, and a range of a file.
 
     Attributes:
-        body: the bytes of that range if they have been read.
+        uid: the message.
     """
 
-    __slots__ = ("body", "file", "position", "prefix", "size")
+    __slots__ = ("file", "position", "prefix", "size", "uid")
 
-    def __init__(self, prefix: bytes, file: OpenFile, position: int, size: int) -> None:
+    def __init__(self, uid: int, prefix: bytes, file: OpenFile, position: int, size: int) -> None:
+        self.uid = uid
         self.prefix = prefix
         self.file = file
         self.position = position
         self.size = size
-        self.body = file.read(position, size) if size <= AT_ONCE else None
+
+    def __len__(self) -> int:
+        return len(self.prefix) + self.size
+
+    def read(self) -> bytes:
+        """The whole message."""
+        return self.prefix + self.file.read(self.position, self.size)
+
+    def read_now(self) -> bytes | None:
+        """The same if it is in memory already, so that it cannot wait; else None."""
+        body = self.file.read_now(self.position, self.size)
+        return None if body is None else b"".join((self.prefix, body))
 
 
-def content(connection: sqlite3.Connection, number: int, uid: int, files: OpenFiles) -> Body:
-    """Raises NoSuchMessage."""
-    for _, _, prefix, position, size, file, name in connection.execute(_PLACES, (number, uid, uid)):
-        try:
-            return Body(prefix, files.get(file, name), position, size)
-        except FileNotFoundError:
-            # Removed while this transaction still sees its row: the message is expunged.
-            break
-    raise NoSuchMessage()
+def content(
+    connection: sqlite3.Connection, number: int, uid: int, files: OpenFiles
+) -> tuple[Body, bytes | None, Ahead]:
+    """A message, its bytes if they are few, and where the next ones are.  Raises NoSuchMessage."""
+    uids = UIDSet(((uid, uid + AHEAD),))
+    bodies = _bodies(connection, number, uids, files)
+    body = next(bodies, None)
+    if body is None or body.uid != uid:
+        raise NoSuchMessage()
+    return body, body.read() if len(body) <= AT_ONCE else None, Ahead(uids, body, bodies)
 
 
 def contents(
     connection: sqlite3.Connection, number: int, uids: UIDSet, limit: int, files: OpenFiles
-) -> list[tuple[int, bytes]]:
-    """See `IReadsMany.contents`."""
+) -> tuple[list[tuple[int, bytes]], Ahead | None]:
+    """See `IReadsMany.contents`; and where the messages are that did not fit, the next ones of them."""
+    bodies = _bodies(connection, number, uids, files)
     found: list[tuple[int, bytes]] = []
+    for body in bodies:
+        limit -= len(body)
+        if limit < 0:
+            return found, Ahead(uids, body, bodies)
+        found.append((body.uid, body.read()))
+    return found, None
+
+
+class Ahead:
+    """
+    Where messages are that somebody is going to ask for: some that follow each other in one file,
+    so that not more than one is kept open.
+
+    Args:
+        uids: what is looked up.
+        first: the first message among it that is wanted.
+        others: those after it, ascending.
+    """
+
+    __slots__ = ("_bodies", "_uids")
+
+    def __init__(self, uids: UIDSet, first: Body, others: Iterator[Body]) -> None:
+        beside = takewhile(lambda body: body.file is first.file, islice(others, AHEAD))
+        self._bodies = [first, *beside]
+        # What comes after the last one is not known.
+        self._uids = uids & UIDSet(((first.uid, self._bodies[-1].uid),))
+
+    def body(self, uid: int) -> Body | None:
+        """A message; None if it is not known."""
+        index = bisect_left(self._bodies, uid, key=_uid)
+        found = index < len(self._bodies) and self._bodies[index].uid == uid
+        return self._bodies[index] if found else None
+
+    def contents(self, uids: UIDSet, limit: int) -> list[tuple[int, bytes]] | None:
+        """As `contents`, without waiting for a disk; None if more has to be known or read for that."""
+        if uids & (UIDSet(((1, self._uids.last),)) - self._uids):
+            return None
+        found: list[tuple[int, bytes]] = []
+        for body in self._bodies[bisect_left(self._bodies, uids.first, key=_uid) :]:
+            if body.uid in uids:
+                limit -= len(body)
+                if limit < 0:
+                    return found
+                data = body.read_now()
+                if data is None:
+                    return None
+                found.append((body.uid, data))
+        return found if uids.last <= self._uids.last else None
+
+
+_uid = attrgetter("uid")
+
+
+def _bodies(connection: sqlite3.Connection, number: int, uids: UIDSet, files: OpenFiles) -> Iterator[Body]:
     for first, last in uids.runs:
         rows = connection.execute(_PLACES, (number, first, last))
-        for uid, whole, prefix, position, size, file, name in rows:
-            limit -= whole
-            if limit < 0:
-                return found
+        for uid, prefix, position, size, file, name in rows:
             try:
-                found.append((uid, prefix + files.get(file, name).read(position, size)))
+                yield Body(uid, prefix, files.get(file, name), position, size)
             except FileNotFoundError:
-                limit += whole
-    return found
+                # Removed while this transaction still sees its row: the message is expunged.
+                continue

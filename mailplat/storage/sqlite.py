@@ -46,7 +46,7 @@ from mailplat.interfaces import (
 from mailplat.storage import names, queue_ledger, reading, verify
 from mailplat.storage.ledger import MailboxRow, Transaction
 from mailplat.storage.packs import LARGE, PACKS, ROLL, Disk, OpenFiles
-from mailplat.storage.reading import Body, Readers
+from mailplat.storage.reading import Ahead, Body, Readers
 from mailplat.storage.schema import LOCK, connect, is_full, prepare
 from mailplat.storage.sqlite_queue import SQLiteQueue
 from mailplat.storage.writer import Places, Published, Writer
@@ -76,33 +76,34 @@ MOST_RECENT = 256
 class SQLiteContent:
     """See `IMessageContent`."""
 
-    def __init__(self, readers: Readers, body: Body) -> None:
-        self.size = len(body.prefix) + body.size
+    def __init__(self, readers: Readers, body: Body, data: bytes | None) -> None:
+        self.size = len(body)
         self._readers = readers
         self._body: Body | None = body
+        self._data = data
 
     async def read(self, start: int, length: int) -> bytes:
         body = self._body
         if body is None:
             raise ValueError("the content is closed")
         end = min(start + length, self.size)
+        if self._data is not None:
+            return self._data[start:end]
         cut = len(body.prefix)
         if end <= cut:
             return body.prefix[start:end]
         first, last = max(0, start - cut), end - cut
         if last <= first:
             return b""
-        if body.body is not None:
-            piece = body.body[first:last]
-        else:
-            position = body.position + first
-            # Most of what is read is in the page cache, and a hop costs more than the copy.
-            now = body.file.read_now(position, last - first)
-            piece = await self._readers.call(body.file.read, position, last - first) if now is None else now
-        return body.prefix[start:] + piece if start < cut else piece
+        position = body.position + first
+        # Most of what is read is in the page cache, and a hop costs more than the copy.
+        piece: bytes | bytearray | None = body.file.read_now(position, last - first)
+        if piece is None:
+            piece = await self._readers.call(body.file.read, position, last - first)
+        return b"".join((body.prefix[start:], piece))
 
     def close(self) -> None:
-        self._body = None
+        self._body = self._data = None
 
 
 @implementer(IMailbox, IMovesMessages, IReadsMany, IClaimsRecent)
@@ -115,6 +116,7 @@ class SQLiteMailbox:
         self._store = store
         self._row = row
         self._gone = False
+        self._ahead: Ahead | None = None
         self._hints: dict[object, Callable[[], None]] = {}
         self.uid_validity = row.uid_validity
         self.keywords: list[str] = row.keywords
@@ -147,13 +149,26 @@ class SQLiteMailbox:
         return await self._read(reading.outlines, uids)
 
     async def content(self, uid: int) -> SQLiteContent:
-        store = self._store
-        body = await store.readers.do(reading.content, self._row.id, uid, store.files)
-        return SQLiteContent(store.readers, body)
+        store, row = self._store, self._row
+        known = self._ahead.body(uid) if self._ahead is not None else None
+        if known is not None:
+            return SQLiteContent(store.readers, known, None)
+        body, data, ahead = await store.readers.do(reading.content, row.id, uid, store.files)
+        self._look_ahead(row, ahead)
+        return SQLiteContent(store.readers, body, data)
 
     async def contents(self, uids: UIDSet, limit: int) -> Sequence[tuple[int, bytes]]:
-        store = self._store
-        return await store.readers.do(reading.contents, self._row.id, uids, limit, store.files)
+        known = self._ahead.contents(uids, limit) if self._ahead is not None else None
+        if known is not None:
+            return known
+        store, row = self._store, self._row
+        found, ahead = await store.readers.do(reading.contents, row.id, uids, limit, store.files)
+        self._look_ahead(row, ahead)
+        return found
+
+    def _look_ahead(self, row: MailboxRow, ahead: Ahead | None) -> None:
+        """Keep what was looked up, unless something has changed since."""
+        self._ahead = ahead if self._row is row and not self._gone else None
 
     async def changes(self, since: int) -> Changes:
         row = self._row
@@ -251,12 +266,15 @@ class SQLiteMailbox:
             return False
         self._row = row
         self.keywords = row.keywords
+        # What was expunged must not be found any more.
+        self._ahead = None
         return row.modseq != old.modseq
 
     def close(self) -> None:
         """The mailbox was deleted."""
         if not self._gone:
             self._gone = True
+            self._ahead = None
             row = self._row
             row.modseq += 1
             row.messages = row.unseen = row.recent = row.size = 0

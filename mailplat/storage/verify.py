@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import zlib
 from collections.abc import Iterator
 
+from mailplat.storage.packs import checksum_of
 from mailplat.values import NEVER
-
-#: Octets read at a time.
-PIECE = 1024 * 1024
 
 #: Counters of mailboxes that differ from what is counted.
 _COUNTERS = """
@@ -139,9 +136,10 @@ def _bodies(connection: sqlite3.Connection, directory: str) -> Iterator[str]:
                     if _still_there(connection, body):
                         yield f"{file}: {error.strerror}"
             if descriptor >= 0:
-                length, computed = _read(descriptor, position, size)
+                length, computed = checksum_of(descriptor, position, size)
                 if length < size:
                     yield f"{file}: body {body} should be {size} octets at {position}, there are {length}"
+                # Of large messages an earlier mailplat computed none.
                 elif checksum is not None and computed != checksum:
                     yield f"{file}: body {body} at {position} is not what was written"
     finally:
@@ -157,15 +155,3 @@ def _still_there(connection: sqlite3.Connection, body: int) -> bool:
         return present.execute("SELECT 1 FROM bodies WHERE id = ?", (body,)).fetchone() is not None
     finally:
         present.close()
-
-
-def _read(descriptor: int, position: int, size: int) -> tuple[int, int]:
-    """How many octets there are, and their checksum."""
-    length = checksum = 0
-    while length < size:
-        piece = os.pread(descriptor, min(PIECE, size - length), position + length)
-        if not piece:
-            break
-        checksum = zlib.crc32(piece, checksum)
-        length += len(piece)
-    return length, checksum

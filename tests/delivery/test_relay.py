@@ -201,6 +201,24 @@ class Hosts(RelayCase):
         self.fails(HostUnreachable)
         self.assertEqual(len(self.network.attempts), 5)
 
+    def test_only_so_many_as_set(self):
+        self.settings["limits"] = {"tries": 2}
+        self.network.host("mx.example.com", *(f"198.51.100.{n}" for n in range(1, 11)))
+        self.network.domain("example.com", "mx.example.com")
+        self.fails(HostUnreachable)
+        self.assertEqual(len(self.network.attempts), 2)
+
+    def test_connecting_takes_too_long(self):
+        self.settings["client"] = {"connect_timeout": 7}
+        self.network.host("mx.example.com", "198.51.100.1").down = True
+        self.network.domain("example.com", "mx.example.com")
+        sending = self.start()
+        self.network.advance(6.9)
+        self.assertNoResult(sending)
+        self.network.advance(0.2)
+        self.failureResultOf(sending, HostUnreachable)
+        self.assertEqual(self.host.getDelayedCalls(), [])
+
     def test_families_in_turn(self):
         equal = [(1, f"mx{number}.example.com") for number in range(1, 6)]
         for _, name in equal:
@@ -292,6 +310,18 @@ class Hosts(RelayCase):
         self.sent()
         self.assertEqual(len(one.received), 1)
 
+    def test_left_alone_as_long_as_set(self):
+        self.settings["limits"] = {"rest": 10}
+        server = self.server(script={"CONNECT": DROP})
+        self.network.domain("example.com", "mx.example.com")
+        self.fails(HostUnreachable)
+        server.script.clear()
+        self.network.advance(9)
+        self.fails(HostUnreachable)
+        self.assertEqual(len(self.network.attempts), 1)
+        self.network.advance(1)
+        self.sent()
+
     def test_left_alone_and_nobody_else(self):
         self.server(script={"CONNECT": DROP})
         self.network.domain("example.com", "mx.example.com")
@@ -336,6 +366,29 @@ class Connections(RelayCase):
         for _ in range(5):
             self.sent()
         self.assertEqual(len(self.network.attempts), 3)
+
+    def test_only_so_many_are_kept(self):
+        """The one that has waited longest goes first."""
+        self.settings["limits"] = {"idle": 2, "idle_time": 60}
+        servers = []
+        for n in range(4):
+            servers.append(self.server(f"mx.d{n}.example", f"198.51.100.{100 + n}"))
+            self.network.domain(f"d{n}.example", f"mx.d{n}.example")
+            self.sent(f"a@d{n}.example")
+        self.network.advance(1)
+        self.assertEqual([server.open for server in servers], [0, 0, 1, 1])
+
+    def test_a_message_that_takes_too_long(self):
+        """A host that answers each command just in time does not hold a connection for ever."""
+        self.settings["limits"] = {"longest": 100}
+        self.mx.script["MAIL"] = self.mx.script["RCPT"] = self.mx.script["."] = Slow(40, "250 OK")
+        sending = self.start()
+        self.network.advance(99)
+        self.assertNoResult(sending)
+        self.network.advance(2)
+        (outcome,) = self.successResultOf(sending)
+        self.assertIsInstance(outcome.error, TemporaryError)
+        self.assertEqual(self.mx.open, 0)
 
     def test_one_that_ended_meanwhile(self):
         self.sent()

@@ -218,6 +218,12 @@ class FailureTests(ReportCase):
                     third.get_payload(), (PREFIX + MESSAGE.partition(b"\r\n\r\n")[0]).decode() + "\r\n"
                 )
 
+    def test_as_large_as_set(self):
+        self.reports = self.made(limits=ReportLimits(whole=500))
+        for size, kind in ((500, "message/rfc822"), (501, "text/rfc822-headers")):
+            report = self.parsed(self.finished(waiting(size=size), {0: failed()}))
+            self.assertEqual(report.get_payload(2).get_content_type(), kind)
+
     def test_a_long_header_is_cut_at_a_line(self):
         self.reports = self.made(limits=ReportLimits(header=100))
         message = b"".join(b"Field-%d: some text here\r\n" % n for n in range(100)) + b"\r\n"

@@ -8,7 +8,12 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailplat.errors import NoSuchMessage
-from mailplat.imap.reading import PIECE, SMALL, Outlines, Source, sources
+from mailplat.imap.commands import Item
+from mailplat.imap.kept import Kept
+from mailplat.imap.outlines import Forms, Outlines
+from mailplat.imap.reading import PIECE, Source, sources
+from mailplat.imap.responses import RowRenderer
+from mailplat.imap.view import MailboxView
 from mailplat.message.structure import Scanner
 from mailplat.uids import UIDSet
 from mailplat.values import Outlined
@@ -39,13 +44,13 @@ class SourcesTests(SynchronousTestCase):
         self.assertEqual([now(source.read(0, 10**6)) for source in found if source], bodies)
 
     def test_as_many_as_fit(self) -> None:
-        bodies = [HEAD + b"y" * (SMALL - len(HEAD))] * 10
+        bodies = [HEAD + b"y" * (PIECE // 4 - len(HEAD))] * 10
         server = Server(*bodies)
-        self.assertEqual(len(self.taken(server.inbox, bodies)), PIECE // SMALL)
+        self.assertEqual(len(self.taken(server.inbox, bodies)), 4)
         self.assertEqual(len(self.taken(server.inbox, bodies, 8)), 2)
 
     def test_a_large_one_alone(self) -> None:
-        bodies = [HEAD, HEAD, HEAD + b"y" * SMALL, HEAD]
+        bodies = [HEAD, HEAD, HEAD + b"y" * PIECE, HEAD]
         server = Server(*bodies)
         self.assertEqual([len(self.taken(server.inbox, bodies, at)) for at in range(4)], [2, 1, 1, 1])
 
@@ -94,10 +99,10 @@ class OutlinesTests(SynchronousTestCase):
     def test_what_it_does_not_keep_or_kept_long_ago_is_made(self) -> None:
         for kept in (None, b"", b"\xffof another version"):
             outlines = Outlines()
-            self.assertFalse(outlines.has(1, Outlined(1, 0, kept)))
+            self.assertIsNone(outlines.known(1, Outlined(1, 0, kept)))
             self.assertEqual(self.record(outlines, 1, HEAD, kept), outline(HEAD))
-            self.assertTrue(outlines.has(1, Outlined(1, 0, kept)))
-            self.assertFalse(outlines.has(2, Outlined(1, 0, kept)))
+            self.assertIsNotNone(outlines.known(1, Outlined(1, 0, kept)))
+            self.assertIsNone(outlines.known(2, Outlined(1, 0, kept)))
 
     def test_the_prefix_is_no_part_of_it(self) -> None:
         source = Source(1, b"Received: y\r\n" + HEAD)
@@ -113,7 +118,8 @@ class OutlinesTests(SynchronousTestCase):
         outlines = Outlines(most=3 * size)
         for uid in (1, 2, 3, 1, 4):
             self.record(outlines, uid, HEAD)
-        self.assertEqual([outlines.has(1, Outlined(uid, 0, None)) for uid in range(1, 5)], [1, 0, 1, 1])
+        known = [outlines.known(1, Outlined(uid, 0, None)) is not None for uid in range(1, 5)]
+        self.assertEqual(known, [True, False, True, True])
 
     def test_made_twice_counts_once(self) -> None:
         """Two sessions may scan the same message at once."""
@@ -126,4 +132,93 @@ class OutlinesTests(SynchronousTestCase):
         wait.callback(None)
         for uid in (2, 3):
             self.record(outlines, uid, HEAD)
-        self.assertTrue(outlines.has(1, Outlined(1, 0, None)))
+        self.assertIsNotNone(outlines.known(1, Outlined(1, 0, None)))
+
+
+class FormsTests(SynchronousTestCase):
+    def test_kept_by_message_and_kind(self) -> None:
+        forms = Forms(10**6)
+        kept = {uid: b"%d" % uid for uid in (1, 255, 256, 257, 1000)}
+        forms.keep(1, Item.BODY, kept)
+        self.assertEqual(forms.get(1, Item.BODY, [1, 2, 256, 1000]), [b"1", None, b"256", b"1000"])
+        self.assertEqual(forms.get(1, Item.ENVELOPE, [1]), [None])
+        self.assertEqual(forms.get(2, Item.BODY, [1, 1000]), [None, None])
+        forms.keep(1, Item.BODY, {2: b"2"})
+        self.assertEqual(forms.get(1, Item.BODY, [1, 2]), [b"1", b"2"])
+
+    def test_bounded_by_octets(self) -> None:
+        forms = Forms(50_000)
+        for uid in (1, 1001, 2001, 1, 3001):
+            forms.keep(1, Item.BODY, {uid: b"x" * 4000})
+        kept = [forms.get(1, Item.BODY, [uid])[0] is not None for uid in (1, 1001, 2001, 3001)]
+        self.assertEqual(kept, [True, False, True, True])
+
+    def test_read_once(self) -> None:
+        """Also what no store keeps, and beside what is kept already."""
+        for outline in (None, b"of another version"):
+            server = Server()
+            server.add(HEAD, HEAD, outline=outline)
+            view = MailboxView(server.inbox)
+            now(view.refresh())
+            outlines = Outlines()
+
+            def columns(view: MailboxView) -> tuple[Any, Any]:
+                return view.columns.uids, view.columns.sizes
+
+            def made(kinds: list[Item], view: MailboxView = view, outlines: Outlines = outlines) -> Any:
+                return now(outlines.forms(view, kinds, *columns(view), lambda: succeed(None)))
+
+            (first,) = made([Item.ENVELOPE])
+            now(server.inbox.expunge(UIDSet.of([1]), deleted_only=False))
+            envelopes, bodies = made([Item.ENVELOPE, Item.BODY])
+            self.assertEqual(envelopes, first)
+            self.assertEqual([body is None for body in bodies], [True, False])
+            now(view.refresh())
+            again, _ = made([Item.ENVELOPE, Item.BODY])
+            self.assertIs(again[0], envelopes[1])
+            self.assertEqual(again, first[1:])
+
+
+class KeptTests(SynchronousTestCase):
+    def test_bounded_by_octets(self) -> None:
+        kept = Kept(10)
+        for key in ("a", "b", "c", "a", "d"):
+            kept.get(key)
+            kept.keep(key, b"123")
+        self.assertEqual([kept.get(key) is not None for key in "abcd"], [True, False, True, True])
+        kept.keep("large", b"x" * 100)
+        self.assertEqual(kept.get("large"), b"x" * 100)
+        self.assertIsNone(kept.get("d"))
+        kept.keep("e", b"y")
+        self.assertIsNone(kept.get("large"))
+
+    def test_what_was_said_of_rows_is_said_again_until_they_change(self) -> None:
+        server = Server(*[HEAD] * 5)
+        one, two = server.client(), server.client()
+        rendered = []
+        lines = RowRenderer.lines
+
+        def counted(*arguments: Any) -> bytes:
+            rendered.append(arguments[1])
+            return lines(*arguments)
+
+        self.patch(RowRenderer, "lines", counted)
+        both = "FETCH 1:* (UID FLAGS)"
+        first = one(both)
+        two(both)
+        self.assertEqual(one(both), first)
+        # \\Recent is told to the first one only.
+        self.assertEqual(len(rendered), 2)
+        self.assertIn("Recent", first[0])
+        self.assertEqual(two(both)[0], "* 1 FETCH (UID 1 FLAGS ())")
+        one("STORE 2 +FLAGS.SILENT (\\Seen)")
+        self.assertIn("* 2 FETCH (UID 2 FLAGS (\\Seen))", two(both))
+        one("STORE 3 +FLAGS.SILENT (\\Deleted)")
+        one("EXPUNGE")
+        two("NOOP")
+        self.assertEqual(
+            [line.split()[1:5:3] for line in two(both)[:-1]], [["1", "1"], ["2", "2"], ["3", "4"], ["4", "5"]]
+        )
+        self.assertEqual(
+            two("FETCH 1,3 (UID FLAGS)")[:-1], ["* 1 FETCH (UID 1 FLAGS ())", "* 3 FETCH (UID 4 FLAGS ())"]
+        )

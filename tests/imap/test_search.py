@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from base64 import encodebytes
+from time import process_time
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailplat.imap.commands import BodyContains, HeaderContains, Key, Not, TextContains
-from mailplat.imap.reading import PIECE, Outlines
+from mailplat.imap.commands import BodyContains, HeaderContains, Key, Not, Or, SubjectContains, TextContains
+from mailplat.imap.outlines import Outlines
+from mailplat.imap.reading import PIECE
 from mailplat.imap.search import search
 from mailplat.imap.view import MailboxView, Selected
 from mailplat.interfaces import NewMessage
@@ -98,6 +100,14 @@ class TextTests(SynchronousTestCase):
         ):
             self.assertEqual(self.found(bodies, key), wanted, key)
 
+    def test_a_header_without_ends_of_lines(self) -> None:
+        """Takes the time that its octets take, not their square."""
+        began = process_time()
+        for filler in (b".", b"\n ", b"\r\n\t"):
+            body = b"Subject: " + filler * (10 * PIECE // len(filler)) + b"\r\n\r\n"
+            self.assertEqual(self.found([body], TextContains("needle")), [], filler)
+        self.assertLess(process_time() - began, 5)
+
     def test_header_text_across_the_end_of_a_piece(self) -> None:
         for shift in range(-4, 12):
             start = b"X: " + b"." * (PIECE + shift - 16)
@@ -107,3 +117,24 @@ class TextTests(SynchronousTestCase):
         # A line that has no end is not waited for.
         body = b"Subject: " + b"." * (PIECE - 12) + b"needle" + b"." * PIECE + b"\r\n\r\n"
         self.assertEqual(self.found([body], TextContains("needle")), [1])
+
+    def test_the_subject_is_that_of_the_envelope(self) -> None:
+        bodies = [
+            b"Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?= to\r\n all\r\n\r\n",
+            b'Date: "\\"\r\nSubject: a "quoted\\" one\r\n\r\n',
+            b"Date: \xe4\r\nSubject: Gr\xfc\xdfe\r\n\r\n",
+            b"Subject:\r\n\r\nnot all of it\r\n",
+            b"From: all@example.test\r\n\r\n",
+        ]
+        for outlined in (True, False):
+            for text, expected in (
+                ("GR\u00dc\u00dfE TO ALL", [1]),
+                ("gr\u00fc\u00dfe", [1, 3]),
+                ('"quoted\\', [2]),
+                ("all", [1]),
+                ("", [1, 2, 3, 4]),
+            ):
+                self.assertEqual(self.found(bodies, SubjectContains(text), outlined), expected, text)
+            self.assertEqual(self.found(bodies, Not(SubjectContains("all")), outlined), [2, 3, 4, 5])
+            both = Or(SubjectContains("quoted"), BodyContains("ALL"))
+            self.assertEqual(self.found(bodies, both, outlined), [2, 4])

@@ -218,6 +218,32 @@ class ViewTests(SynchronousTestCase):
         now(first.catch_up())
         self.assertEqual(first.news(True).recent, 1)
 
+    def test_of_many_sessions_one_claims(self):
+        mailbox = make_mailbox(1)
+        claims = []
+        claim = mailbox.claim_recent
+
+        async def counted():
+            claims.append(1)
+            if len(claims) == 2:
+                raise OSError("disk")
+            return await claim()
+
+        mailbox.claim_recent = counted
+        view = MailboxView(mailbox)
+        first = select(view)
+        others = [select(view) for _ in range(5)]
+        self.assertEqual([one.count_recent() for one in (first, *others)], [1, 0, 0, 0, 0, 0])
+        self.assertEqual(len(claims), 1)
+        add(mailbox, 1)
+        # What nobody could claim the next one may.
+        self.assertRaises(OSError, now, first.catch_up())
+        for one in others:
+            now(one.catch_up())
+            one.news(expunges=True)
+        self.assertEqual([one.count_recent() for one in others], [1, 0, 0, 0, 0])
+        self.assertEqual(len(claims), 3)
+
     def test_examine_leaves_recent_alone(self):
         mailbox = make_mailbox(2)
         self.assertEqual(select(mailbox, read_only=True).count_recent(), 2)
@@ -288,6 +314,21 @@ class RefreshTests(SynchronousTestCase):
         self.mailbox.hints[0]()
         Deferred.fromCoroutine(self.view.follow())
         self.assertEqual(len(self.mailbox.asked), 2)
+
+    def test_what_a_call_of_ours_changed_is_learned(self):
+        waiting = self.view.refresh()
+        self.mailbox.asked[0][1].callback(Changes(3, rows(1, 2)))
+        self.successResultOf(waiting)
+        other = Selected(self.view, True, lambda: None)
+        self.view.learn(rows(2, modseq=4))
+        self.assertEqual((self.view.upto, list(self.view.columns.modseqs)), (4, [1, 4]))
+        self.assertEqual(other.pending, UIDSet.of([2]))
+        # Something happened in between, or may have: what is asked next tells.
+        self.view.learn(rows(1, modseq=6))
+        self.view.learn(rows())
+        self.view.refresh()
+        self.view.learn(rows(1, modseq=5))
+        self.assertEqual((self.view.upto, list(self.view.columns.modseqs)), (4, [1, 4]))
 
     def test_a_failure_reaches_those_who_wait_and_passes(self):
         first = self.view.refresh()

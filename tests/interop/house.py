@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import imaplib
 import os
+import re
 import shutil
 import signal
 import smtplib
@@ -47,6 +48,9 @@ class House:
     Args:
         arguments: more words for the command line.
         data: the data directory, if it must be a certain one.
+
+    Attributes:
+        port: of each listener, by its word; the system's choice at each start.
     """
 
     def __init__(self, *arguments: str, users: tuple[str, ...] = USERS, data: Path | None = None) -> None:
@@ -56,7 +60,7 @@ class House:
         self.lmtp = self.directory / "lmtp"
         self.log = self.directory / "log"
         self.arguments = arguments
-        self.port = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+        self.port: dict[str, int] = {}
         accounts = self.directory / "accounts"
         accounts.write_text("".join(f"{address(user)}:{PASSWORD}\n" for user in users))
         self.mailplat("account", "import", str(accounts))
@@ -74,28 +78,29 @@ class House:
         words += ["--domain", DOMAIN, "--hostname", "mx.example.test", "--lmtp", f"unix:{self.lmtp}"]
         # Nobody is there: no test looks names up in the real DNS.
         words += ["--relayhost", "127.0.0.1:1"]
-        for name, port in self.port.items():
-            words += [f"--{name}", f"tcp:{port}:interface=127.0.0.1"]
+        for name in PORTS:
+            words += [f"--{name}", "tcp:0:interface=127.0.0.1"]
         words += self.arguments
         with open(self.log, "ab") as log:
+            before = log.tell()
             # "/" as working directory: a server must run from any.
             self.process = subprocess.Popen(words, stdout=log, stderr=log, cwd="/")
         deadline = time.monotonic() + 60
-        for name in PORTS:
-            self._reach(("127.0.0.1", self.port[name]), deadline)
+        while not self._learn(before):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"the server did not start:\n{self.log.read_text()}")
+            # Nothing tells when a file grows: looking again is all there is.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(0.05)
         return self
 
-    def _reach(self, place: tuple[str, int], deadline: float) -> None:
-        while True:
-            try:
-                socket.create_connection(place, 5).close()
-                return
-            except OSError:
-                if self.process.poll() is not None or time.monotonic() > deadline:
-                    raise AssertionError(f"the server did not start:\n{self.log.read_text()}") from None
-                # Nothing tells when another process listens: asking again is all there is.
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self.process.wait(0.05)
+    def _learn(self, before: int) -> bool:
+        """Read the ports from the table that the server prints when it lets clients in; whether it is there."""
+        with open(self.log, "rb") as log:
+            log.seek(before)
+            table = re.findall(rb"(?m)^(\w+) +127\.0\.0\.1:(\d+) .*\n", log.read())
+        self.port.update((name.decode(), int(port)) for name, port in table)
+        return len(table) == len(PORTS)
 
     def kill(self) -> None:
         """As a power cut does, as far as the process is concerned."""

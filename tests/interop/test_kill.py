@@ -12,6 +12,7 @@ import random
 import re
 import smtplib
 import threading
+import time
 import unittest
 
 from tests.interop.house import PASSWORD, House, address, without_prefix
@@ -140,8 +141,11 @@ class KillTests(unittest.TestCase):
             ]
             for thread in (*senders, *readers):
                 thread.start()
-            timer = threading.Event()
-            timer.wait(chance.uniform(0.05, 0.5))
+            # At any instant, and not before there is something to lose, however slow the machine is.
+            wanted, deadline = chance.randrange(40), time.monotonic() + 30
+            while sum(len(one.acknowledged) for one in senders) < wanted and time.monotonic() < deadline:
+                senders[0].join(0.01)
+            senders[0].join(chance.uniform(0, 0.1))
             house.kill()
             for thread in (*senders, *readers):
                 thread.join(60)

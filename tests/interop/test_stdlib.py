@@ -153,6 +153,20 @@ class StandardLibraryTests(unittest.TestCase):
         )
 
     def test_accounts_while_it_runs(self):
-        self.house.mailplat("account", "add", address("dave"), "--password-stdin", check=False)
-        result = self.house.mailplat("account", "list")
-        self.assertIn(address("alice"), result.stdout)
+        def logs_in(password):
+            with imaplib.IMAP4("127.0.0.1", self.house.port["imap"], timeout=30) as client:
+                try:
+                    return client.login(address("dave"), password)[0] == "OK"
+                except imaplib.IMAP4.error as error:
+                    self.assertIn("AUTHENTICATIONFAILED", str(error))
+                    return False
+
+        dave = address("dave")
+        self.house.mailplat("account", "add", dave, "--password-stdin", stdin="first\n")
+        self.assertIn(dave, self.house.mailplat("account", "list").stdout.split())
+        self.assertTrue(logs_in("first"))
+        self.house.mailplat("account", "password", dave, "--password-stdin", stdin="second\n")
+        # The cache of what was right does not outlive the password.
+        self.assertEqual([logs_in("first"), logs_in("second")], [False, True])
+        self.house.mailplat("account", "remove", dave)
+        self.assertFalse(logs_in("second"))

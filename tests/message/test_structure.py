@@ -481,6 +481,10 @@ class LimitTests(SynchronousTestCase):
         for length, expected in ((200, ("mixed", "plain")), (201, "plain")):
             boundary = b"b" * length
             self.assertEqual(shape(scan(message % (boundary, boundary, boundary)).root), expected)
+        limits = StructureLimits(boundary=1)
+        for boundary, expected in ((b"b", ("mixed", "plain")), (b"bb", "plain")):
+            outline = scan(message % (boundary, boundary, boundary), limits)
+            self.assertEqual(shape(outline.root), expected)
 
     def test_white_space_after_a_boundary(self) -> None:
         for blanks, parts in ((60, 1), (300, 1)):

@@ -116,6 +116,15 @@ class Replies(SynchronousTestCase):
         for event in heard(pieces):
             self.assertIsInstance(event, Reply | Broken)
 
+    def test_what_waits(self) -> None:
+        """While more than `buffered` waits, the connection is not read from."""
+        engine = ReplyEngine(ClientLimits(buffered=100))
+        self.assertEqual(engine.most_buffered, 100)
+        engine.receive(b"250 ok\r\n" * 20)
+        self.assertEqual(engine.buffered, 160)
+        engine.next_event()
+        self.assertEqual(engine.buffered, 152)
+
 
 class Words(SynchronousTestCase):
     def test_text(self) -> None:

@@ -167,7 +167,7 @@ class Paths(SynchronousTestCase):
         self.assertEqual(parse_mail(f"FROM:<@{domain}:{local}@b.test>")[0], Address(local, "b.test"))
 
     def test_long_input_is_quick(self) -> None:
-        began = time.monotonic()
+        began = time.process_time()
         for wrong in (
             "FROM:<" + "a." * 50_000,
             "FROM:<" + '"' + "\\a" * 50_000,
@@ -178,7 +178,7 @@ class Paths(SynchronousTestCase):
         ):
             with self.assertRaises(Malformed):
                 parse_mail(wrong)
-        self.assertLess(time.monotonic() - began, 5)
+        self.assertLess(time.process_time() - began, 5)
 
     @given(ADDRESS, PARAMETERS)
     def test_written_and_read(self, address: Address, parameters: dict[str, str | None]) -> None:

@@ -59,11 +59,15 @@ class Teller:
         with open(self.path, "rb") as file:
             return [json.loads(line) for line in file.read().split(b"\n")[:-1]]
 
-    async def begun(self) -> None:
+    def acknowledged(self) -> int:
+        return sum(words[0] in ("done", "shared") for words in self.told())
+
+    async def wait_for(self, acknowledged: int) -> None:
+        """So that there is something to lose, however slow the machine is."""
         waited = 0.0
-        while ["begun"] not in self.told():
+        while ["begun"] not in self.told() or self.acknowledged() < acknowledged:
             if self.process.poll() is not None or waited > PATIENCE:
-                raise AssertionError(f"it did not begin: {self.told()}")
+                raise AssertionError(f"it does not get on: {self.told()}")
             await deferLater(reactor, 0.01)
             waited += 0.01
 
@@ -97,16 +101,17 @@ class KillTests(TestCase):
                 for names in PROCESSES:
                     tellers.append(Teller(self.directory, f"{seed} {round_}", names))
                 for teller in tellers:
-                    await teller.begun()
+                    await teller.wait_for(0)
                 chance.shuffle(tellers)
                 for teller in tellers:
-                    await deferLater(reactor, chance.uniform(0.02, 0.25))
+                    await teller.wait_for(chance.randrange(10))
+                    await deferLater(reactor, chance.uniform(0, 0.1))
                     teller.kill()
             finally:
                 for teller in tellers:
                     teller.kill()
             for teller in tellers:
-                acknowledged += sum(words[0] in ("done", "shared") for words in teller.told())
+                acknowledged += teller.acknowledged()
             await self.check(tellers, f"seed {seed}, round {round_}")
         print(f"{acknowledged} acknowledged")
         self.assertGreater(acknowledged, 50)

@@ -82,20 +82,21 @@ class KillTests(TestCase):
         chance = random.Random(7)
         said: dict[str, str] = {}
         for number in range(ROUNDS):
-            said.update(await deferToThread(self.killed, scratch.name, number, chance.uniform(0.1, 0.5)))
+            words, seconds = chance.randrange(50, 300), chance.uniform(0, 0.05)
+            said.update(await deferToThread(self.killed, scratch.name, number, words, seconds))
             await self.check(scratch.name, said)
         finished = [word for word in said.values() if word.endswith("!")]
         self.assertGreater(len(finished), 20)
 
-    def killed(self, directory: str, number: int, seconds: float) -> dict[str, str]:
-        """Run the work for a while from its first answer on.  Returns the last word about each name."""
+    def killed(self, directory: str, number: int, words: int, seconds: float) -> dict[str, str]:
+        """Run the work for so many words, and a little longer.  Returns the last word about each name."""
         arguments = [sys.executable, "-m", "tests.storage.test_queue_kill", directory, str(number)]
         with subprocess.Popen(arguments, stdout=subprocess.PIPE, cwd=ROOT) as child:
             assert child.stdout is not None
-            first = child.stdout.readline()
+            first = [child.stdout.readline() for _ in range(words)]
             timer = threading.Timer(seconds, child.kill)
             timer.start()
-            lines = [first, *child.stdout]
+            lines = [*first, *child.stdout]
         said: dict[str, str] = {}
         for line in lines:
             if line.endswith(b"\n"):

@@ -5,12 +5,16 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
+from mailplat.errors import NoSuchMessage
+from mailplat.interfaces import NewMessage
 from mailplat.storage.sqlite import SQLiteStore
-from mailplat.testing.fakes import new_message
+from mailplat.testing.fakes import MemoryMessage, new_message, outline_of
 from mailplat.testing.stores import MailboxStoreContract
 from mailplat.uids import EVERYTHING, UIDSet
 from mailplat.values import DELETED, FlagChange
@@ -52,3 +56,73 @@ class SQLiteStoreTests(MailboxStoreContract, TestCase):
         self.assertEqual(await store.verify(), [])
         with closing(sqlite3.connect(f"{self.directory}/index.sqlite")) as index:
             self.assertEqual(index.execute("SELECT count(*) FROM copies").fetchone(), (0,))
+
+
+class AheadTests(TestCase):
+    """Where the next messages are is looked up together, and forgotten when something changes."""
+
+    async def filled(self, count: int, size: int) -> Any:
+        scratch = TemporaryDirectory()
+        self.addCleanup(scratch.cleanup)
+        store = SQLiteStore(scratch.name, reactor)
+        await store.start()
+        self.addCleanup(lambda: Deferred.fromCoroutine(store.stop()))
+        await store.create_account("a@example.test")
+        self.mailbox = await (await store.account("a@example.test")).open("INBOX")
+        self.bodies = {uid: b"Subject: %d\r\n\r\n" % uid + b"." * size for uid in range(1, count + 1)}
+        messages = [
+            NewMessage(MemoryMessage(body, outline_of(body)), b"X: y\r\n", frozenset(), 0)
+            for body in self.bodies.values()
+        ]
+        await self.mailbox.append(messages)
+        self.calls = 0
+        do = store.readers.do
+
+        def counted(*arguments: Any) -> Deferred[Any]:
+            self.calls += 1
+            return do(*arguments)
+
+        self.patch(store.readers, "do", counted)
+        return self.mailbox
+
+    def whole(self, *uids: int) -> list[tuple[int, bytes]]:
+        return [(uid, b"X: y\r\n" + self.bodies[uid]) for uid in uids]
+
+    async def test_contents(self) -> None:
+        mailbox = await self.filled(20, 1000)
+        for first in range(1, 20, 2):
+            found = await mailbox.contents(UIDSet(((first, 20),)), 2500)
+            self.assertEqual(list(found), self.whole(first, first + 1))
+        # The last two fit, and whether there are more had to be asked.
+        self.assertLessEqual(self.calls, 2)
+
+    async def test_others_than_looked_up(self) -> None:
+        mailbox = await self.filled(9, 1000)
+        await mailbox.contents(UIDSet(((3, 7),)), 1500)
+        for uids, limit, expected in (
+            (UIDSet(((1, 7),)), 1500, (1,)),
+            (UIDSet.of([4, 6, 7]), 2500, (4, 6)),
+            (UIDSet(((6, 9),)), 9000, (6, 7, 8, 9)),
+            (UIDSet.of([2, 9]), 9000, (2, 9)),
+            (UIDSet.of([5]), 10, ()),
+        ):
+            self.assertEqual(list(await mailbox.contents(uids, limit)), self.whole(*expected))
+
+    async def test_single_ones(self) -> None:
+        mailbox = await self.filled(20, 1000)
+        for uid in range(1, 21):
+            content = await mailbox.content(uid)
+            self.assertEqual(await content.read(0, 10_000), self.whole(uid)[0][1])
+            self.assertEqual(await content.read(3, 10), self.whole(uid)[0][1][3:13])
+            content.close()
+        self.assertEqual(self.calls, 1)
+
+    async def test_what_is_gone_is_gone(self) -> None:
+        mailbox = await self.filled(5, 1000)
+        await mailbox.contents(UIDSet(((1, 5),)), 1500)
+        await mailbox.expunge(UIDSet.of([3]), deleted_only=False)
+        self.assertEqual(list(await mailbox.contents(UIDSet(((2, 5),)), 9000)), self.whole(2, 4, 5))
+        await mailbox.content(1)
+        await mailbox.expunge(UIDSet.of([2]), deleted_only=False)
+        with self.assertRaises(NoSuchMessage):
+            await mailbox.content(2)

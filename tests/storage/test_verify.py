@@ -10,6 +10,7 @@ from twisted.internet import reactor
 from twisted.trial.unittest import TestCase
 
 from mailplat.interfaces import Delivery, NewItem, NewMessage
+from mailplat.storage.spool import Spool
 from mailplat.storage.sqlite import SQLiteStore
 from mailplat.testing.fakes import MemoryMessage
 from mailplat.values import NEVER, Address, Envelope, QueuedRecipient, Settled, Target
@@ -56,6 +57,28 @@ class VerifyTests(Filled, TestCase):
     async def test_well(self):
         await self.filled()
         self.assertEqual(await self.problems(), [])
+
+    async def test_changed_octet_of_a_large_message(self):
+        """One that has a file of its own."""
+        await self.filled()
+        with TemporaryDirectory(dir=self.directory) as directory:
+            spool = Spool(directory, reactor, in_memory=1000)
+            body = spool.begin()
+            await body.write(b"Subject: large\r\n\r\n" + b"0123456789abcd\r\n" * 100_000)
+            message = await body.finish()
+            store = SQLiteStore(self.directory, reactor)
+            await store.start()
+            inbox = await (await store.account(ALICE)).open("INBOX")
+            await inbox.append([NewMessage(message, b"", frozenset(), 0)])
+            await store.stop()
+            message.close()
+        self.assertEqual(await self.problems(), [])
+        (path,) = glob.glob(os.path.join(self.directory, "large", "*"))
+        with open(path, "r+b") as file:
+            file.seek(1_500_000)
+            file.write(b"X")
+        (problem,) = await self.problems()
+        self.assertIn("is not what was written", problem)
 
     async def test_changed_octet(self):
         await self.filled()

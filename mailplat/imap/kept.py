@@ -1,0 +1,37 @@
+"""Octets that are kept because somebody may ask for them again, as long as there is room."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+
+
+class Kept:
+    """
+    Octets by key, bounded; those not used for longest go first.
+
+    Args:
+        most: octets in all.
+    """
+
+    __slots__ = ("_most", "_size", "_values")
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._size = 0
+        self._values: OrderedDict[Hashable, bytes] = OrderedDict()
+
+    def get(self, key: Hashable) -> bytes | None:
+        """None if it is not there, or not any more."""
+        value = self._values.get(key)
+        if value is not None:
+            self._values.move_to_end(key)
+        return value
+
+    def keep(self, key: Hashable, value: bytes) -> None:
+        """From now on `get` finds it, also if it is larger than the bound, until something else is kept."""
+        self._size += len(value) - len(self._values.pop(key, b""))
+        self._values[key] = value
+        while self._size > self._most and len(self._values) > 1:
+            _, dropped = self._values.popitem(last=False)
+            self._size -= len(dropped)
