@@ -102,7 +102,7 @@ class PluginGuideTests(SynchronousTestCase):
         found = {}
         exec(contract, found)
         tests = [name for name in dir(found["MyAgentTests"]) if name.startswith("test_")]
-        result = TestResult()
+        result = unittest.TestResult()
         for name in tests:
             found["MyAgentTests"](name).run(result)
         self.assertEqual((result.testsRun, result.errors, result.failures), (len(tests), [], []))
