@@ -99,8 +99,9 @@ class House:
         with open(self.log, "rb") as log:
             log.seek(before)
             table = re.findall(rb"(?m)^(\w+) +127\.0\.0\.1:(\d+) .*\n", log.read())
-        self.port.update((name.decode(), int(port)) for name, port in table)
-        return len(table) == len(PORTS)
+        ports = {name.decode(): int(port) for name, port in table}
+        self.port.update(ports)
+        return ports.keys() >= set(PORTS)
 
     def kill(self) -> None:
         """As a power cut does, as far as the process is concerned."""
