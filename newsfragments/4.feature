@@ -1,0 +1,1 @@
+Faster: FETCH from prepared and kept forms, replies that go to the kernel at once, changes of many messages in one statement; `make bench` and `make bench-peers` measure it, and a test guards the counts behind it.
