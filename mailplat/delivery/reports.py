@@ -114,18 +114,6 @@ class Reports:
         ]
         return await self._report(item, statuses, message, prefix, now)
 
-    async def expanded(self, item: QueueItem, message: ISpooledMessage, prefix: bytes) -> NewItem | None:
-        """
-        About all of the item's recipients: an alias sent the message on to several others (RFC 3461
-        §5.2.7.3).  Else as `report`.
-        """
-        statuses = [
-            RecipientStatus(one.target.address, "expanded", "2.0.0", one.request.original)
-            for one in item.recipients
-            if "SUCCESS" in (one.request.notify or ())
-        ]
-        return await self._report(item, statuses, message, prefix, int(self._clock.seconds()))
-
     async def _report(
         self,
         item: QueueItem,
@@ -269,7 +257,6 @@ _HEADINGS = (
         "It was passed on to a mail system that does not report on deliveries. You will hear nothing more "
         "of it, unless it fails:",
     ),
-    ("expanded", "It was passed on to the members of:"),
 )
 
 #: Beginning of a status code, without its class -> what its reader can do.  The first that fits holds.
@@ -317,7 +304,7 @@ def _words(hostname: str, statuses: Sequence[RecipientStatus], whole: bool) -> t
 def _paragraph(one: RecipientStatus) -> str:
     lines = [f"  {plain(path(one.address))}"]
     said = plain(one.text)
-    if one.action not in ("delivered", "relayed", "expanded"):
+    if one.action not in ("delivered", "relayed"):
         if said:
             lines.append(_wrapped(f"{plain(one.host)} said: {said}" if one.host else said, 4))
         if one.status == _EXPIRED:

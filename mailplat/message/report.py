@@ -43,7 +43,7 @@ class RecipientStatus:
 
     Attributes:
         address: as it was tried.
-        action: "failed", "delayed", "delivered", "relayed" or "expanded" (RFC 3464 §2.3.3).
+        action: "failed", "delayed", "delivered" or "relayed" (RFC 3464 §2.3.3).
         status: a status code (RFC 3463).
         original: as in `ReportRequest.original`.
         host: the host that answered; empty if none did.

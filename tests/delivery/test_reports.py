@@ -378,14 +378,6 @@ class OtherTests(ReportCase):
         self.assertIn("You need not do anything", whole.get_payload(0).get_content())
         self.assertEqual(whole.get_payload(2).get_content_type(), "text/rfc822-headers")
 
-    def test_expanded(self):
-        message = MemoryMessage(MESSAGE, outline_of(MESSAGE))
-        item = waiting(queued(notify=("SUCCESS",)), queued())
-        new = self.wait(self.reports.expanded(item, message, PREFIX))
-        _, (about,) = self.status(new)
-        self.assertEqual((about["Action"], about["Status"]), ("expanded", "2.0.0"))
-        self.assertIsNone(self.wait(self.reports.expanded(waiting(), message, PREFIX)))
-
 
 class InternationalTests(ReportCase):
     """RFC 6533."""
