@@ -400,7 +400,7 @@ class SQLiteStore:
             for name in ("", PACKS, LARGE):
                 path = os.path.join(self.directory, name)
                 if not os.path.isdir(path):
-                    os.makedirs(path, 0o700)
+                    os.makedirs(path, 0o700, exist_ok=True)
                     self._disk.sync_directory(os.path.dirname(path.rstrip("/")) or ".")
             alone = self._take_lock()
             prepare(self.directory)

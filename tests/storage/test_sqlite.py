@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing
 from tempfile import TemporaryDirectory
@@ -29,6 +30,20 @@ class SQLiteStoreTests(MailboxStoreContract, TestCase):
 
     def restart_store(self, store: SQLiteStore) -> SQLiteStore:
         return SQLiteStore(self.directory, reactor)
+
+    async def test_two_processes_make_the_directory_at_once(self):
+        """The other one is faster, after this one has seen that a folder is not there."""
+        store = self.make_store()
+        isdir = os.path.isdir
+
+        def looked(path):
+            found = isdir(path)
+            os.makedirs(path, exist_ok=True)
+            return found
+
+        self.patch(os.path, "isdir", looked)
+        await store.start()
+        await store.stop()
 
     async def test_every_other_message(self):
         """Many runs of UIDs are read in one piece, and only those that are meant are touched."""
