@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import socket
 import unittest
 from random import Random
 
@@ -150,8 +151,12 @@ class OurOwn(Peers):
 
     async def test_the_next_address(self):
         """The first refuses connections."""
+        # A port that is bound and not listened on refuses, and nobody else can take it meanwhile.
+        refusing = socket.socket()
+        self.addCleanup(refusing.close)
+        refusing.bind(("127.0.0.1", 0))
         server = ScriptedServer()
-        port = self.listen(server, "127.0.0.2")
+        port = self.listen(server, "127.0.0.2", refusing.getsockname()[1])
         self.names.add("mx.b.test", dns.Record_A("127.0.0.2"))
         (outcome,) = await self.send(port)
         self.assertIsNone(outcome.error)
