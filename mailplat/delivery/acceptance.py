@@ -86,13 +86,17 @@ class Acceptance:
         Raises:
             MailError: the same for all; nothing was taken over.
         """
-        now = [copy for copy in copies if copy.is_immediate and not envelope.release]
-        if self.queue is None or len(now) == len(copies):
+        targets: list[Target] = []
+        later: list[tuple[Target, ReportRequest]] = []
+        for copy in copies:
+            if copy.is_immediate and not envelope.release:
+                targets.append(copy.target)
+            else:
+                later.append((copy.target, copy.request))
+        if self.queue is None or not later:
             return await self._deliver(envelope, message, prefix, copies, account)
-        later = [(copy.target, copy.request) for copy in copies if copy not in now]
         item = self.queue.item(envelope, later, message, prefix, account)
         try:
-            targets = [copy.target for copy in now]
             ids = await self.local.deliver_with(envelope, message, prefix, targets, self.queue.store, [item])
         except PermanentError:
             # One of the accounts is the reason; the queue finds out which, and reports it.

@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, execute
 from twisted.logger import Logger
 
 from mailplat.auth.names import Names, canonical_local
@@ -157,7 +157,7 @@ class AliasFile:
         self.path = path
         self._names = names
         self._seconds = seconds
-        self._in_thread = in_thread or _at_once
+        self._in_thread = in_thread or execute
         self._looked = seconds()
         self._seen = _stamp(path)
         self._reading = False
@@ -258,12 +258,3 @@ def _stamp(path: str) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size, found.st_ino
-
-
-def _at_once(function: Callable[[], Aliases]) -> Deferred[Aliases]:
-    try:
-        return succeed(function())
-    except Exception:
-        failed: Deferred[Aliases] = Deferred()
-        failed.errback()
-        return failed
