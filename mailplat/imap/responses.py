@@ -141,6 +141,11 @@ _FORMATS = {
 }
 
 
+def _all_alike(columns: Columns) -> bool:
+    """Whether all rows have the same flags."""
+    return not columns.overflow and columns.flags == columns.flags[:1] * len(columns)
+
+
 _NONE: Mapping[Item, Sequence[object]] = {}
 
 
@@ -193,14 +198,22 @@ class RowRenderer:
         Args:
             prepared: for each kind that columns do not have, what is said of each row.
         """
-        width = len(kinds) + 1
-        line = b"* %d FETCH (" + b" ".join(_FORMATS[kind] for kind in kinds) + b")\r\n"
-        values: list[object] = [None] * (width * len(columns))
-        values[0::width] = numbers
-        for index, kind in enumerate(kinds, 1):
+        count = len(columns)
+        items: list[bytes] = []
+        filled: list[Iterable[object]] = [numbers]
+        for kind in kinds:
+            if kind is Item.FLAGS and count and not recent and _all_alike(columns):
+                # What is the same in all lines is part of their format.
+                items.append((_FORMATS[kind] % self.texts[columns.flags[0]]).replace(b"%", b"%%"))
+                continue
+            items.append(_FORMATS[kind])
             ready = prepared.get(kind)
-            values[index::width] = ready if ready is not None else self._column(kind, columns, recent)
-        return line * len(columns) % tuple(values)
+            filled.append(ready if ready is not None else self._column(kind, columns, recent))
+        values: list[object] = [None] * (len(filled) * count)
+        for index, column in enumerate(filled):
+            values[index :: len(filled)] = column
+        line = b"* %d FETCH (" + b" ".join(items) + b")\r\n"
+        return line * count % tuple(values)
 
     def fields(self, columns: Columns, kinds: Sequence[Item], recent: UIDSet) -> list[list[bytes]]:
         """For each row the data items of `kinds`, to be joined with others."""

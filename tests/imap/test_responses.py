@@ -148,6 +148,16 @@ class RowTests(SynchronousTestCase):
             b"* 1 FETCH (FLAGS (\\Seen k99))\r\n* 2 FETCH (FLAGS (\\Seen))\r\n",
         )
 
+    def test_all_have_the_same_flags(self) -> None:
+        self.mailbox.keywords = ["100%", "%d"]
+        rows = columns(*((uid, 3 << FIRST_KEYWORD, 1, 1, 7) for uid in (8, 9)))
+        self.assertEqual(
+            self.renderer.lines([1, 2], rows, [Item.UID, Item.FLAGS, Item.SIZE], NOTHING),
+            b"* 1 FETCH (UID 8 FLAGS (100% %d) RFC822.SIZE 1)\r\n"
+            b"* 2 FETCH (UID 9 FLAGS (100% %d) RFC822.SIZE 1)\r\n",
+        )
+        self.assertEqual(self.renderer.lines([], columns(), [Item.FLAGS, Item.UID], NOTHING), b"")
+
     @given(st.lists(st.tuples(st.integers(0, 63), st.booleans()), max_size=20))
     def test_flags_are_what_they_are(self, rows: list[tuple[int, bool]]) -> None:
         made = Columns.of((uid, word, 1, 1, 1) for uid, (word, _) in enumerate(rows, 1))
