@@ -342,8 +342,9 @@ class Transaction:
             "WHERE mailbox = ? GROUP BY copy) AS d WHERE copies.id = d.copy",
             (row.id,),
         )
-        for table, column in (("messages", "mailbox"), ("changes", "mailbox"), ("mailboxes", "id")):
-            self.connection.execute(f"DELETE FROM {table} WHERE {column} = ?", (row.id,))
+        for table in ("messages", "changes", "snapshots", "snapshot_pieces"):
+            self.connection.execute(f"DELETE FROM {table} WHERE mailbox = ?", (row.id,))
+        self.connection.execute("DELETE FROM mailboxes WHERE id = ?", (row.id,))
         self.boxes.pop(row.id, None)
         self.dirty.discard(row.id)
         self.gone.add(row.id)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, islice, takewhile
+from itertools import islice, takewhile
 from operator import attrgetter
 from typing import Any, TypeVar
 
@@ -20,11 +20,11 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 from mailplat.errors import NoSuchMessage, StorageFull
-from mailplat.storage.ledger import EXPUNGED, MAILBOX, MailboxRow, columns_of
+from mailplat.storage.ledger import MAILBOX, MailboxRow
 from mailplat.storage.packs import InIndex, OpenFile, OpenFiles
 from mailplat.storage.schema import connect, is_full
-from mailplat.uids import LARGEST, Run, UIDSet
-from mailplat.values import Changes, Columns, MailboxInfo, Outlined
+from mailplat.uids import Run, UIDSet
+from mailplat.values import MailboxInfo, Outlined
 
 T = TypeVar("T")
 
@@ -33,13 +33,6 @@ AT_ONCE = 64 * 1024
 
 #: How many messages more are looked up than can be answered with, as it takes a thread.
 AHEAD = 32
-
-_COLUMNS = (
-    "SELECT uid, flags, modseq, size, date FROM messages "
-    "WHERE mailbox = ? AND uid BETWEEN ? AND ? ORDER BY uid"
-)
-
-_NEWEST = "SELECT uid, modseq FROM messages WHERE mailbox = ? AND uid BETWEEN ? AND ? ORDER BY uid DESC"
 
 _OUTLINES = (
     "SELECT m.uid, length(c.prefix), b.outline FROM messages AS m "
@@ -160,12 +153,6 @@ def mailbox_named(connection: sqlite3.Connection, number: int, name: str) -> Mai
     return MailboxRow.of(values) if values else None
 
 
-def columns(connection: sqlite3.Connection, number: int, uids: UIDSet) -> tuple[MailboxRow | None, Columns]:
-    """See `IMailbox.columns`."""
-    row = mailbox(connection, number)
-    return row, _columns(connection, row, uids)
-
-
 def outlines(
     connection: sqlite3.Connection, number: int, uids: UIDSet
 ) -> tuple[MailboxRow | None, list[Outlined]]:
@@ -176,53 +163,6 @@ def outlines(
         for first, last in _present(row, uids)
         for values in connection.execute(_OUTLINES, (number, first, last))
     ]
-
-
-def changes(
-    connection: sqlite3.Connection, number: int, since: int
-) -> tuple[MailboxRow | None, Changes | None]:
-    """See `IMailbox.changes`; None if the mailbox was deleted."""
-    row = mailbox(connection, number)
-    if row is None:
-        return None, None
-    everybody = UIDSet(((1, row.uid_next - 1),))
-    if since <= 0:
-        return row, Changes(row.modseq, _columns(connection, row, everybody))
-    if since >= row.modseq:
-        return row, Changes(row.modseq, Columns())
-    if since < row.log_from:
-        # The log begins later.  Rows know their modseq, and who is not there has vanished.
-        there = _columns(connection, row, everybody)
-        changed = Columns.of(values for values in there.rows() if values[2] > since)
-        return row, Changes(row.modseq, changed, everybody - UIDSet.of(there.uids))
-    touched: tuple[list[Run], list[Run]] = ([], [])
-    for kind, text in connection.execute(
-        "SELECT kind, uids FROM changes WHERE mailbox = ? AND modseq > ?", (number, since)
-    ):
-        for run in text.split(","):
-            first, _, last = run.partition(":")
-            touched[kind].append((int(first), int(last or first)))
-    noted, vanished = UIDSet(chain(*touched)), UIDSet(touched[EXPUNGED])
-    came = _arrived(connection, row, everybody - noted, since)
-    return row, Changes(row.modseq, _columns(connection, row, (noted | came) - vanished), vanished)
-
-
-def _arrived(connection: sqlite3.Connection, row: MailboxRow, untouched: UIDSet, since: int) -> UIDSet:
-    """Those of these UIDs, all without an entry in the log since then, whose messages came since then."""
-    for first, last in reversed(untouched.runs):
-        for uid, modseq in connection.execute(_NEWEST, (row.id, first, last)):
-            if modseq <= since:
-                # It was here already, and so was everything with a lower UID.
-                return untouched & UIDSet(((uid + 1, LARGEST),))
-    return untouched
-
-
-def _columns(connection: sqlite3.Connection, row: MailboxRow | None, uids: UIDSet) -> Columns:
-    rows: list[tuple[Any, ...]] = []
-    for first, last in _present(row, uids):
-        assert row is not None
-        rows += connection.execute(_COLUMNS, (row.id, first, last)).fetchall()
-    return columns_of(rows)
 
 
 def _present(row: MailboxRow | None, uids: UIDSet) -> Iterator[Run]:

@@ -15,6 +15,8 @@ to none as long as the body waits in `waiting` (storage/waiting.py).
 Each of the lower three counts what points to it, so nothing ever has to be searched for to
 know that it is dead.
 
+`snapshots` and `snapshot_pieces` repeat what `messages` says, for speed alone (storage/snapshot.py).
+
 The index is in WAL mode: readers never wait for the writer, nor it for them.
 """
 
@@ -190,8 +192,30 @@ CREATE TABLE waiting (
 INSERT INTO files (id, name, large, bodies) VALUES (0, '', 0, 1);
 """
 
+# snapshot_pieces: a mailbox's rows by UID, each column packed as snapshot.pack does it.  Both modseqs say how
+# old what is said may be at most; pieces count only if `snapshots` has the mailbox.
+_SNAPSHOTS = """
+CREATE TABLE snapshots (
+    mailbox INTEGER PRIMARY KEY,
+    modseq INTEGER NOT NULL
+);
+
+CREATE TABLE snapshot_pieces (
+    mailbox INTEGER NOT NULL,
+    piece INTEGER NOT NULL,
+    modseq INTEGER NOT NULL,
+    uids BLOB NOT NULL,
+    flags BLOB NOT NULL,
+    modseqs BLOB NOT NULL,
+    sizes BLOB NOT NULL,
+    dates BLOB NOT NULL,
+    overflow TEXT NOT NULL,
+    PRIMARY KEY (mailbox, piece)
+);
+"""
+
 #: Step n makes version n out of version n-1; a released step never changes.
-STEPS: tuple[str, ...] = (_FIRST, _QUEUE, _WAITING)
+STEPS: tuple[str, ...] = (_FIRST, _QUEUE, _WAITING, _SNAPSHOTS)
 
 
 def connect(directory: str, *, wait: float = BUSY) -> sqlite3.Connection:

@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Iterator
 from zlib import crc32
 
+from mailplat.storage import loading
 from mailplat.storage.packs import checksum_of
 from mailplat.values import NEVER
 
@@ -30,6 +31,10 @@ _LOOSE = (
     ("copy", "SELECT c.id FROM copies c LEFT JOIN bodies b ON b.id = c.body WHERE b.id IS NULL"),
     ("body", "SELECT b.id FROM bodies b LEFT JOIN files f ON f.id = b.file WHERE f.id IS NULL"),
     ("queue item", "SELECT q.id FROM queue_items q LEFT JOIN copies c ON c.id = q.copy WHERE c.id IS NULL"),
+    (
+        "piece of a snapshot",
+        "SELECT p.rowid FROM snapshot_pieces p LEFT JOIN mailboxes m ON m.id = p.mailbox WHERE m.id IS NULL",
+    ),
     (
         "recipient of queue item",
         "SELECT DISTINCT r.item FROM queue_recipients r LEFT JOIN queue_items q ON q.id = r.item "
@@ -84,6 +89,7 @@ def problems(connection: sqlite3.Connection, directory: str) -> list[str]:
             found.append(f"{what} {number}: {said} are said to need it, {counted} do")
     found += _queue(connection)
     found += _waiting(connection)
+    found += _snapshots(connection)
     return found + list(_bodies(connection, directory))
 
 
@@ -111,6 +117,15 @@ def _queue(connection: sqlite3.Connection) -> Iterator[str]:
         "SELECT id FROM queue_items q WHERE NOT EXISTS (SELECT 1 FROM queue_recipients WHERE item = q.id)"
     ):
         yield f"queue item {item} has no recipients"
+
+
+def _snapshots(connection: sqlite3.Connection) -> Iterator[str]:
+    for mailbox, account, name in connection.execute(
+        "SELECT m.id, a.name, m.name FROM snapshots s JOIN mailboxes m ON m.id = s.mailbox "
+        "JOIN accounts a ON a.id = m.account"
+    ):
+        if loading.contradicts(connection, mailbox):
+            yield f"{account} {name}: its snapshot in the index is not what its messages are"
 
 
 def _unseen(flags: int | bytes | None) -> int:

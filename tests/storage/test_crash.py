@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import TestCase
 
 from mailplat.interfaces import Delivery, NewMessage
-from mailplat.storage import writer
+from mailplat.storage import snapshot, writer
 from mailplat.storage.packs import LARGE, PACKS, Disk
 from mailplat.storage.spool import Spool
 from mailplat.storage.sqlite import SQLiteStore
@@ -257,3 +257,18 @@ class CrashTests(TestCase):
         inbox = await (await self.store.account(ALICE)).open("INBOX")
         await self.step("append", inbox.append([await self.large(), self.message()]))
         await self.step("expunge", inbox.expunge(EVERYTHING, deleted_only=False))
+
+    async def test_snapshots(self):
+        """Nobody waits for one, and a part of one is none."""
+        await self.begin()
+        self.patch(snapshot, "BITS", 2)
+        await self.store.create_account(ALICE)
+        inbox = await (await self.store.account(ALICE)).open("INBOX")
+        await inbox.append([self.message(10) for _ in range(9)])
+        number = inbox._row.id
+        await self.step("the first", self.store.take_snapshot(number))
+        await self.step("flags", inbox.set_flags(UIDSet.of((1, 8)), FlagChange(add=frozenset({"\\Seen"}))))
+        await inbox.expunge(UIDSet.of((4, 5, 6, 7)), deleted_only=False)
+        await self.step("another", self.store.take_snapshot(number))
+        await self.step("gone with all", self.store.remove_account(ALICE))
+        self.assertGreater(self.developed, 20)
