@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 from mailplat.storage import snapshot
 from mailplat.storage.ledger import EXPUNGED, MailboxRow, columns_of
 from mailplat.storage.reading import mailbox
-from mailplat.uids import Run, UIDSet
+from mailplat.uids import LARGEST, Run, UIDSet
 from mailplat.values import Changes, Columns
 
 T = TypeVar("T")
@@ -33,6 +33,7 @@ _ROWS = (
     "SELECT uid, flags, modseq, size, date FROM messages "
     "WHERE mailbox = ? AND uid BETWEEN ? AND ? ORDER BY uid"
 )
+_NEWEST = "SELECT uid, modseq FROM messages WHERE mailbox = ? AND uid BETWEEN ? AND ? ORDER BY uid DESC"
 _NEXT = "SELECT uid FROM messages WHERE mailbox = ? AND uid >= ? ORDER BY uid LIMIT 1"
 _PIECES = "SELECT uid >> ? AS piece, max(modseq), count(*) FROM messages WHERE mailbox = ? GROUP BY piece"
 _LOG = "SELECT kind, uids FROM changes WHERE mailbox = ? AND modseq > ?"
@@ -217,13 +218,25 @@ def _by_piece(uids: UIDSet) -> Iterator[Run]:
 
 
 def _logged(connection: sqlite3.Connection, row: MailboxRow, since: int) -> tuple[UIDSet, UIDSet]:
-    """From the change log: what came or changed after a modseq, and what was expunged."""
+    """What came or changed after a modseq, and what was expunged."""
     touched: tuple[list[Run], list[Run]] = ([], [])
     for kind, text in connection.execute(_LOG, (row.id, since)):
         for run in text.split(","):
             first, _, last = run.partition(":")
             touched[kind].append((int(first), int(last or first)))
-    return UIDSet(touched[1 - EXPUNGED]), UIDSet(touched[EXPUNGED])
+    changed, vanished = UIDSet(touched[1 - EXPUNGED]), UIDSet(touched[EXPUNGED])
+    everybody = UIDSet(((1, row.uid_next - 1),))
+    return changed | _arrived(connection, row, everybody - changed - vanished, since), vanished
+
+
+def _arrived(connection: sqlite3.Connection, row: MailboxRow, untouched: UIDSet, since: int) -> UIDSet:
+    """Those of these UIDs, all without an entry in the log since then, whose messages came since then."""
+    for first, last in reversed(untouched.runs):
+        for uid, modseq in connection.execute(_NEWEST, (row.id, first, last)):
+            if modseq <= since:
+                # It was here already, and so was everything with a lower UID.
+                return untouched & UIDSet(((uid + 1, LARGEST),))
+    return untouched
 
 
 def _rows(connection: sqlite3.Connection, number: int, runs: Iterable[Run]) -> Columns:

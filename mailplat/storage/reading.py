@@ -21,7 +21,7 @@ from twisted.python.threadpool import ThreadPool
 
 from mailplat.errors import NoSuchMessage, StorageFull
 from mailplat.storage.ledger import MAILBOX, MailboxRow
-from mailplat.storage.packs import OpenFile, OpenFiles
+from mailplat.storage.packs import InIndex, OpenFile, OpenFiles
 from mailplat.storage.schema import connect, is_full
 from mailplat.uids import Run, UIDSet
 from mailplat.values import MailboxInfo, Outlined
@@ -41,7 +41,7 @@ _OUTLINES = (
 )
 
 _PLACES = (
-    "SELECT m.uid, c.prefix, b.position, b.size, f.id, f.name FROM messages AS m "
+    "SELECT m.uid, c.prefix, b.id, b.position, b.size, f.id, f.name FROM messages AS m "
     "CROSS JOIN copies AS c ON c.id = m.copy CROSS JOIN bodies AS b ON b.id = c.body "
     "CROSS JOIN files AS f ON f.id = b.file "
     "WHERE m.mailbox = ? AND m.uid BETWEEN ? AND ? ORDER BY m.uid"
@@ -184,7 +184,7 @@ class Body:
 
     __slots__ = ("file", "position", "prefix", "size", "uid")
 
-    def __init__(self, uid: int, prefix: bytes, file: OpenFile, position: int, size: int) -> None:
+    def __init__(self, uid: int, prefix: bytes, file: OpenFile | InIndex, position: int, size: int) -> None:
         self.uid = uid
         self.prefix = prefix
         self.file = file
@@ -275,12 +275,19 @@ class Ahead:
 _uid = attrgetter("uid")
 
 
+def held(connection: sqlite3.Connection, body: int) -> InIndex:
+    """A body that waits in the index."""
+    (data,) = connection.execute("SELECT data FROM waiting WHERE body = ?", (body,)).fetchone()
+    return InIndex(data)
+
+
 def _bodies(connection: sqlite3.Connection, number: int, uids: UIDSet, files: OpenFiles) -> Iterator[Body]:
     for first, last in uids.runs:
         rows = connection.execute(_PLACES, (number, first, last))
-        for uid, prefix, position, size, file, name in rows:
+        for uid, prefix, body, position, size, file, name in rows:
             try:
-                yield Body(uid, prefix, files.get(file, name), position, size)
+                there = files.get(file, name) if file else held(connection, body)
+                yield Body(uid, prefix, there, position, size)
             except FileNotFoundError:
                 # Removed while this transaction still sees its row: the message is expunged.
                 continue

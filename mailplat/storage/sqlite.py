@@ -45,10 +45,11 @@ from mailplat.interfaces import (
 )
 from mailplat.storage import loading, names, queue_ledger, reading, snapshot, verify
 from mailplat.storage.ledger import MailboxRow, Transaction
-from mailplat.storage.packs import LARGE, PACKS, ROLL, Disk, OpenFiles
+from mailplat.storage.packs import FEW, LARGE, PACKS, ROLL, Disk, OpenFiles
 from mailplat.storage.reading import Ahead, Body, Readers
 from mailplat.storage.schema import LOCK, connect, is_full, prepare
 from mailplat.storage.sqlite_queue import SQLiteQueue
+from mailplat.storage.waiting import WAITING
 from mailplat.storage.writer import Places, Published, Writer
 from mailplat.uids import NOTHING, Run, UIDSet
 from mailplat.values import (
@@ -349,6 +350,8 @@ class SQLiteStore:
         clock: seconds since 1970; a new mailbox's UIDVALIDITY is this or, if the store has
             given that already, the next number.
         roll: octets after which a new pack is begun.
+        few: bodies of no more octets together go into the index first.
+        waiting: octets of those that are moved to a pack together.
         disk: what writes message bytes.
         poll: how often watched mailboxes are compared with what other processes did.
     """
@@ -362,6 +365,8 @@ class SQLiteStore:
         *,
         clock: Callable[[], float] = time.time,
         roll: int = ROLL,
+        few: int = FEW,
+        waiting: int = WAITING,
         disk: Disk | None = None,
         poll: float = POLL,
     ) -> None:
@@ -369,6 +374,8 @@ class SQLiteStore:
         self._reactor = reactor
         self._clock = clock
         self._roll = roll
+        self._few = few
+        self._waiting = waiting
         self._disk = disk or Disk()
         self._poll = poll
         self._lock = -1
@@ -399,6 +406,8 @@ class SQLiteStore:
             clock=self._clock,
             disk=self._disk,
             roll=self._roll,
+            few=self._few,
+            most_waiting=self._waiting,
         )
         self.readers.start()
         try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
+from zlib import crc32
 
 from mailplat.storage import loading
 from mailplat.storage.packs import checksum_of
@@ -87,6 +88,7 @@ def problems(connection: sqlite3.Connection, directory: str) -> list[str]:
         for number, said, counted in connection.execute(query):
             found.append(f"{what} {number}: {said} are said to need it, {counted} do")
     found += _queue(connection)
+    found += _waiting(connection)
     found += _snapshots(connection)
     return found + list(_bodies(connection, directory))
 
@@ -136,7 +138,7 @@ def _unseen(flags: int | bytes | None) -> int:
 def _bodies(connection: sqlite3.Connection, directory: str) -> Iterator[str]:
     rows = connection.execute(
         "SELECT b.id, f.name, b.position, b.size, b.checksum FROM bodies b JOIN files f ON f.id = b.file"
-        " WHERE b.copies > 0 ORDER BY b.file, b.position"
+        " WHERE b.copies > 0 AND b.file > 0 ORDER BY b.file, b.position"
     )
     name, descriptor = "", -1
     try:
@@ -160,6 +162,20 @@ def _bodies(connection: sqlite3.Connection, directory: str) -> Iterator[str]:
     finally:
         if descriptor >= 0:
             os.close(descriptor)
+
+
+def _waiting(connection: sqlite3.Connection) -> Iterator[str]:
+    for body, checksum, data in connection.execute(
+        "SELECT b.id, b.checksum, w.data FROM bodies b LEFT JOIN waiting w ON w.body = b.id WHERE b.file = 0"
+    ):
+        if data is None:
+            yield f"body {body} should wait in the index, and does not"
+        elif crc32(data) != checksum:
+            yield f"body {body} in the index is not what was written"
+    for (body,) in connection.execute(
+        "SELECT w.body FROM waiting w LEFT JOIN bodies b ON b.id = w.body WHERE b.file IS NOT 0"
+    ):
+        yield f"body {body} waits in the index, and is elsewhere"
 
 
 def _still_there(connection: sqlite3.Connection, body: int) -> bool:

@@ -25,7 +25,7 @@ class Filled:
         scratch = TemporaryDirectory()
         self.addCleanup(scratch.cleanup)
         self.directory = scratch.name
-        store = SQLiteStore(self.directory, reactor)
+        store = SQLiteStore(self.directory, reactor, few=0)
         await store.start()
         await store.create_account(ALICE)
         inbox = await (await store.account(ALICE)).open("INBOX")
@@ -35,7 +35,7 @@ class Filled:
         await store.stop()
 
     async def problems(self):
-        store = SQLiteStore(self.directory, reactor)
+        store = SQLiteStore(self.directory, reactor, few=0)
         await store.start()
         try:
             return await store.verify()
@@ -66,7 +66,7 @@ class VerifyTests(Filled, TestCase):
             body = spool.begin()
             await body.write(b"Subject: large\r\n\r\n" + b"0123456789abcd\r\n" * 100_000)
             message = await body.finish()
-            store = SQLiteStore(self.directory, reactor)
+            store = SQLiteStore(self.directory, reactor, few=0)
             await store.start()
             inbox = await (await store.account(ALICE)).open("INBOX")
             await inbox.append([NewMessage(message, b"", frozenset(), 0)])
@@ -146,7 +146,7 @@ class VerifyQueueTests(Filled, TestCase):
 
     async def filled(self):
         await super().filled()
-        store = SQLiteStore(self.directory, reactor)
+        store = SQLiteStore(self.directory, reactor, few=0)
         await store.start()
         one = QueuedRecipient(0, Target("relay", "there", Address("x", "there")), due=5)
         bodies = [MemoryMessage(b"Subject: x\r\n\r\n" + text * 100 + b"\r\n") for text in (b"three", b"four")]
