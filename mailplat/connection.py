@@ -56,8 +56,8 @@ from mailplat.wire import Engine, Need, PeerGone, Stopping, TimedOut, Wake, Wire
 #: What an engine answers when it has no event.
 NOTHING_YET = Need.DATA
 
-#: Output is handed to the transport once this much has gathered, in octets.
-GATHER = 64 * 1024
+#: Output is sent once this much has gathered, in octets: a piece of 128 KiB leaves with what is around it.
+GATHER = 192 * 1024
 
 #: Less than this is joined before it is sent, in octets: the kernel takes one buffer more quickly than many.
 FEW = 16 * 1024

@@ -39,7 +39,11 @@ class Flood:
         factory = self.factory
         try:
             for number in range(BLOCKS):
-                self.wire.write(b"%08d" % number * (GATHER // 8))
+                block = b"%08d" % number * (GATHER // 8)
+                # In one piece, in some, and in more than one system call takes.
+                size = (GATHER, GATHER // 3 + 1, 100)[number % 3]
+                for start in range(0, GATHER, size):
+                    self.wire.write(block[start : start + size])
                 factory.most = max(factory.most, self.wire.transport._tempDataLen)
                 if self.wire._choked and not factory.full.called:
                     factory.full.callback(None)

@@ -31,8 +31,11 @@ T = TypeVar("T")
 #: Messages up to this size are read together with the row that says where they are.
 AT_ONCE = 64 * 1024
 
-#: How many messages more are looked up than can be answered with, as it takes a thread.
-AHEAD = 32
+#: How many messages more than the one that is asked for are looked up, as it takes a thread.
+FEW = 31
+
+#: And how many at most, for who asks for one after the other or names so many.
+AHEAD = 255
 
 _COLUMNS = (
     "SELECT uid, flags, modseq, size, date FROM messages "
@@ -252,10 +255,10 @@ class Body:
 
 
 def content(
-    connection: sqlite3.Connection, number: int, uid: int, files: OpenFiles
+    connection: sqlite3.Connection, number: int, uid: int, more: int, files: OpenFiles
 ) -> tuple[Body, bytes | None, Ahead]:
-    """A message, its bytes if they are few, and where the next ones are.  Raises NoSuchMessage."""
-    uids = UIDSet(((uid, uid + AHEAD),))
+    """A message, its bytes if they are few, and where `more` of the next ones are.  Raises NoSuchMessage."""
+    uids = UIDSet(((uid, uid + more),))
     bodies = _bodies(connection, number, uids, files)
     body = next(bodies, None)
     if body is None or body.uid != uid:
@@ -301,6 +304,11 @@ class Ahead:
         index = bisect_left(self._bodies, uid, key=_uid)
         found = index < len(self._bodies) and self._bodies[index].uid == uid
         return self._bodies[index] if found else None
+
+    def more(self, uid: int) -> int:
+        """How many messages to look up beside this one: more of them the more were asked for in a row."""
+        following = self._uids.last < uid <= self._uids.last + FEW
+        return min(4 * len(self._bodies), AHEAD) if following else FEW
 
     def contents(self, uids: UIDSet, limit: int) -> list[tuple[int, bytes]] | None:
         """As `contents`, without waiting for a disk; None if more has to be known or read for that."""

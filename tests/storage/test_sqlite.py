@@ -133,6 +133,18 @@ class AheadTests(TestCase):
             content.close()
         self.assertEqual(self.calls, 1)
 
+    async def test_more_are_looked_up_for_who_asks_in_a_row(self) -> None:
+        mailbox = await self.filled(600, 10)
+        for uid in range(1, 601):
+            (await mailbox.content(uid)).close()
+        # 32, 129, and 256 at most.
+        self.assertEqual(self.calls, 4)
+        for uid in (1, 500, 100):
+            (await mailbox.content(uid)).close()
+        # Who does not knows little more than what was asked for.
+        self.assertEqual(self.calls, 7)
+        self.assertIsNone(mailbox._ahead.body(133))
+
     async def test_what_is_gone_is_gone(self) -> None:
         mailbox = await self.filled(5, 1000)
         await mailbox.contents(UIDSet(((1, 5),)), 1500)
