@@ -33,7 +33,8 @@ from mailplat.values import (
     flag_word,
 )
 
-#: Kinds of entries in the change log.
+#: Kinds of entries in the change log.  New messages have none: they are the ones with the highest UIDs,
+#: and their rows know the modseq they came with.
 CHANGED, EXPUNGED = 0, 1
 
 #: How many of a mailbox's changes the log keeps at least.  What came before is found by
@@ -236,13 +237,13 @@ class Transaction:
             if place.size + len(message.prefix) > LARGEST:
                 raise MessageTooLarge()
             self._has_room(row, len(targets))
-        first: dict[int, int] = {}
+        begun: set[int] = set()
         uids: list[int] = []
         for row, message in targets:
             place = places[id(message.body)]
             assert isinstance(place, Place)
-            if row.id not in first:
-                first[row.id] = row.uid_next
+            if row.id not in begun:
+                begun.add(row.id)
                 self._touch(row)
                 row.modseq += 1
             word = flag_word(message.flags, row.keywords) if message.flags else 0
@@ -255,9 +256,6 @@ class Transaction:
                     self._copy_of(place, message.body.outline, message.prefix),
                 )
             )
-        for mailbox, uid in first.items():
-            row = self.boxes[mailbox]
-            self._note(row, CHANGED, str(UIDSet(((uid, row.uid_next - 1),))))
         return uids
 
     def set_flags(
@@ -470,7 +468,6 @@ class Transaction:
         target.recent += len(rows)
         target.size += sum(message[3] for message in rows)
         target.unseen += sum(not message[1] & SEEN for message in rows)
-        self._note(target, CHANGED, str(UIDSet(((first, target.uid_next - 1),))))
         return Copied(
             target.uid_validity, [message[0] for message in rows], list(range(first, target.uid_next))
         )

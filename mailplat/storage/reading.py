@@ -23,7 +23,7 @@ from mailplat.errors import NoSuchMessage, StorageFull
 from mailplat.storage.ledger import EXPUNGED, MAILBOX, MailboxRow, columns_of
 from mailplat.storage.packs import OpenFile, OpenFiles
 from mailplat.storage.schema import connect, is_full
-from mailplat.uids import Run, UIDSet
+from mailplat.uids import LARGEST, Run, UIDSet
 from mailplat.values import Changes, Columns, MailboxInfo, Outlined
 
 T = TypeVar("T")
@@ -41,6 +41,8 @@ _COLUMNS = (
     "SELECT uid, flags, modseq, size, date FROM messages "
     "WHERE mailbox = ? AND uid BETWEEN ? AND ? ORDER BY uid"
 )
+
+_NEWEST = "SELECT uid, modseq FROM messages WHERE mailbox = ? AND uid BETWEEN ? AND ? ORDER BY uid DESC"
 
 _OUTLINES = (
     "SELECT m.uid, length(c.prefix), b.outline FROM messages AS m "
@@ -203,8 +205,19 @@ def changes(
         for run in text.split(","):
             first, _, last = run.partition(":")
             touched[kind].append((int(first), int(last or first)))
-    vanished = UIDSet(touched[EXPUNGED])
-    return row, Changes(row.modseq, _columns(connection, row, UIDSet(chain(*touched)) - vanished), vanished)
+    noted, vanished = UIDSet(chain(*touched)), UIDSet(touched[EXPUNGED])
+    came = _arrived(connection, row, everybody - noted, since)
+    return row, Changes(row.modseq, _columns(connection, row, (noted | came) - vanished), vanished)
+
+
+def _arrived(connection: sqlite3.Connection, row: MailboxRow, untouched: UIDSet, since: int) -> UIDSet:
+    """Those of these UIDs, all without an entry in the log since then, whose messages came since then."""
+    for first, last in reversed(untouched.runs):
+        for uid, modseq in connection.execute(_NEWEST, (row.id, first, last)):
+            if modseq <= since:
+                # It was here already, and so was everything with a lower UID.
+                return untouched & UIDSet(((uid + 1, LARGEST),))
+    return untouched
 
 
 def _columns(connection: sqlite3.Connection, row: MailboxRow | None, uids: UIDSet) -> Columns:

@@ -48,7 +48,7 @@ BUSY = 30.0
 # mailboxes.version counts every change of the row, so that of two readings the newer one is
 # known.  mailboxes.log_from: the change log answers for what came after this modseq.
 # messages.flags has no type: a word of more than 63 bits is kept as a blob, big-endian.
-# changes.kind: 0 new or flags changed, 1 expunged.
+# changes.kind: 0 flags changed (in an older store also: new), 1 expunged.
 _FIRST = """
 CREATE TABLE store (
     one INTEGER PRIMARY KEY CHECK (one = 1),
