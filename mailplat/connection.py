@@ -59,7 +59,8 @@ NOTHING_YET = Need.DATA
 #: Output is sent once this much has gathered, in octets: a piece of 128 KiB leaves with what is around it.
 GATHER = 192 * 1024
 
-#: Less than this is joined before it is sent, in octets: the kernel takes one buffer more quickly than many.
+#: Less than this, in octets, is not worth a packet while there is more to say; and it is joined before it is
+#: sent, as the kernel takes one buffer more quickly than many.
 FEW = 16 * 1024
 
 #: Buffers for one sendmsg; the least IOV_MAX that POSIX systems have in practice.
@@ -370,6 +371,8 @@ class Connection(TwistedProtocol):
             self._flush()
 
     async def drained(self) -> None:
+        if self._gathered < FEW and not self._choked and not self._lost:
+            return
         self._flush()
         while self._choked and not self._lost:
             self._deadline = self._reactor.seconds() + self.factory.connection_limits.write_timeout

@@ -280,14 +280,16 @@ def content(
 
 
 def contents(
-    connection: sqlite3.Connection, number: int, uids: UIDSet, limit: int, files: OpenFiles
+    connection: sqlite3.Connection, number: int, uids: UIDSet, limit: int, more: int, files: OpenFiles
 ) -> tuple[list[tuple[int, bytes]], Ahead | None]:
-    """See `IReadsMany.contents`; and where the messages are that did not fit, the next ones of them."""
+    """See `IReadsMany.contents`; and where the next ones are: what did not fit, and `more` besides."""
+    last = uids.last
+    uids |= UIDSet(((last + 1, last + more),))
     bodies = _bodies(connection, number, uids, files)
     found: list[tuple[int, bytes]] = []
     for body in bodies:
         limit -= len(body)
-        if limit < 0:
+        if limit < 0 or body.uid > last:
             return found, Ahead(uids, body, bodies)
         found.append((body.uid, body.read()))
     return found, None
@@ -320,7 +322,7 @@ class Ahead:
 
     def more(self, uid: int) -> int:
         """How many messages to look up beside this one: more of them the more were asked for in a row."""
-        following = self._uids.last < uid <= self._uids.last + FEW
+        following = self._uids.first < uid <= self._uids.last + FEW
         return min(4 * len(self._bodies), AHEAD) if following else FEW
 
     def contents(self, uids: UIDSet, limit: int) -> list[tuple[int, bytes]] | None:

@@ -161,11 +161,12 @@ class SQLiteMailbox:
         return SQLiteContent(store.readers, body, data)
 
     async def contents(self, uids: UIDSet, limit: int) -> Sequence[tuple[int, bytes]]:
-        known = self._ahead.contents(uids, limit) if self._ahead is not None else None
-        if known is not None:
-            return known
-        store, row = self._store, self._row
-        found, ahead = await store.readers.do(reading.contents, row.id, uids, limit, store.files)
+        store, row, ahead = self._store, self._row, self._ahead
+        known = ahead.contents(uids, limit) if ahead is not None else None
+        if known is not None or not uids:
+            return known or ()
+        more = ahead.more(uids.first) if ahead is not None else FEW
+        found, ahead = await store.readers.do(reading.contents, row.id, uids, limit, more, store.files)
         self._look_ahead(row, ahead)
         return found
 

@@ -145,6 +145,13 @@ class AheadTests(TestCase):
         self.assertEqual(self.calls, 7)
         self.assertIsNone(mailbox._ahead.body(133))
 
+    async def test_more_are_looked_up_than_were_named(self) -> None:
+        mailbox = await self.filled(100, 10)
+        for uid in range(1, 101):
+            self.assertEqual(list(await mailbox.contents(UIDSet.of([uid]), 1000)), self.whole(uid))
+        self.assertEqual(self.calls, 2)
+        self.assertEqual(list(await mailbox.contents(UIDSet(), 1000)), [])
+
     async def test_what_is_gone_is_gone(self) -> None:
         mailbox = await self.filled(5, 1000)
         await mailbox.contents(UIDSet(((1, 5),)), 1500)
