@@ -74,7 +74,7 @@ class MailboxCommands:
         self._renderer = responses.RowRenderer(mailbox, self._dates)
         try:
             status = await mailbox.status()
-            await selected.catch_up()
+            await selected.catch_up(hinted=True)
         except BaseException:
             self._unselect()
             raise

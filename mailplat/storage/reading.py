@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, islice, takewhile
+from itertools import islice
 from operator import attrgetter
 from typing import Any, TypeVar
 
@@ -20,11 +20,11 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 from mailplat.errors import NoSuchMessage, StorageFull
-from mailplat.storage.ledger import EXPUNGED, MAILBOX, MailboxRow, columns_of
-from mailplat.storage.packs import OpenFile, OpenFiles
+from mailplat.storage.ledger import MAILBOX, MailboxRow
+from mailplat.storage.packs import InIndex, OpenFile, OpenFiles
 from mailplat.storage.schema import connect, is_full
-from mailplat.uids import LARGEST, Run, UIDSet
-from mailplat.values import Changes, Columns, MailboxInfo, Outlined
+from mailplat.uids import Run, UIDSet
+from mailplat.values import MailboxInfo, Outlined
 
 T = TypeVar("T")
 
@@ -32,17 +32,10 @@ T = TypeVar("T")
 AT_ONCE = 64 * 1024
 
 #: How many messages more than the one that is asked for are looked up, as it takes a thread.
-FEW = 31
+AHEAD = 31
 
 #: And how many at most, for who asks for one after the other or names so many.
-AHEAD = 255
-
-_COLUMNS = (
-    "SELECT uid, flags, modseq, size, date FROM messages "
-    "WHERE mailbox = ? AND uid BETWEEN ? AND ? ORDER BY uid"
-)
-
-_NEWEST = "SELECT uid, modseq FROM messages WHERE mailbox = ? AND uid BETWEEN ? AND ? ORDER BY uid DESC"
+MOST_AHEAD = 255
 
 _OUTLINES = (
     "SELECT m.uid, length(c.prefix), b.outline FROM messages AS m "
@@ -51,7 +44,7 @@ _OUTLINES = (
 )
 
 _PLACES = (
-    "SELECT m.uid, c.prefix, b.position, b.size, f.id, f.name FROM messages AS m "
+    "SELECT m.uid, c.prefix, b.id, b.position, b.size, f.id, f.name FROM messages AS m "
     "CROSS JOIN copies AS c ON c.id = m.copy CROSS JOIN bodies AS b ON b.id = c.body "
     "CROSS JOIN files AS f ON f.id = b.file "
     "WHERE m.mailbox = ? AND m.uid BETWEEN ? AND ? ORDER BY m.uid"
@@ -163,12 +156,6 @@ def mailbox_named(connection: sqlite3.Connection, number: int, name: str) -> Mai
     return MailboxRow.of(values) if values else None
 
 
-def columns(connection: sqlite3.Connection, number: int, uids: UIDSet) -> tuple[MailboxRow | None, Columns]:
-    """See `IMailbox.columns`."""
-    row = mailbox(connection, number)
-    return row, _columns(connection, row, uids)
-
-
 def outlines(
     connection: sqlite3.Connection, number: int, uids: UIDSet
 ) -> tuple[MailboxRow | None, list[Outlined]]:
@@ -179,53 +166,6 @@ def outlines(
         for first, last in _present(row, uids)
         for values in connection.execute(_OUTLINES, (number, first, last))
     ]
-
-
-def changes(
-    connection: sqlite3.Connection, number: int, since: int
-) -> tuple[MailboxRow | None, Changes | None]:
-    """See `IMailbox.changes`; None if the mailbox was deleted."""
-    row = mailbox(connection, number)
-    if row is None:
-        return None, None
-    everybody = UIDSet(((1, row.uid_next - 1),))
-    if since <= 0:
-        return row, Changes(row.modseq, _columns(connection, row, everybody))
-    if since >= row.modseq:
-        return row, Changes(row.modseq, Columns())
-    if since < row.log_from:
-        # The log begins later.  Rows know their modseq, and who is not there has vanished.
-        there = _columns(connection, row, everybody)
-        changed = Columns.of(values for values in there.rows() if values[2] > since)
-        return row, Changes(row.modseq, changed, everybody - UIDSet.of(there.uids))
-    touched: tuple[list[Run], list[Run]] = ([], [])
-    for kind, text in connection.execute(
-        "SELECT kind, uids FROM changes WHERE mailbox = ? AND modseq > ?", (number, since)
-    ):
-        for run in text.split(","):
-            first, _, last = run.partition(":")
-            touched[kind].append((int(first), int(last or first)))
-    noted, vanished = UIDSet(chain(*touched)), UIDSet(touched[EXPUNGED])
-    came = _arrived(connection, row, everybody - noted, since)
-    return row, Changes(row.modseq, _columns(connection, row, (noted | came) - vanished), vanished)
-
-
-def _arrived(connection: sqlite3.Connection, row: MailboxRow, untouched: UIDSet, since: int) -> UIDSet:
-    """Those of these UIDs, all without an entry in the log since then, whose messages came since then."""
-    for first, last in reversed(untouched.runs):
-        for uid, modseq in connection.execute(_NEWEST, (row.id, first, last)):
-            if modseq <= since:
-                # It was here already, and so was everything with a lower UID.
-                return untouched & UIDSet(((uid + 1, LARGEST),))
-    return untouched
-
-
-def _columns(connection: sqlite3.Connection, row: MailboxRow | None, uids: UIDSet) -> Columns:
-    rows: list[tuple[Any, ...]] = []
-    for first, last in _present(row, uids):
-        assert row is not None
-        rows += connection.execute(_COLUMNS, (row.id, first, last)).fetchall()
-    return columns_of(rows)
 
 
 def _present(row: MailboxRow | None, uids: UIDSet) -> Iterator[Run]:
@@ -247,7 +187,7 @@ class Body:
 
     __slots__ = ("file", "position", "prefix", "size", "uid")
 
-    def __init__(self, uid: int, prefix: bytes, file: OpenFile, position: int, size: int) -> None:
+    def __init__(self, uid: int, prefix: bytes, file: OpenFile | InIndex, position: int, size: int) -> None:
         self.uid = uid
         self.prefix = prefix
         self.file = file
@@ -297,8 +237,8 @@ def contents(
 
 class Ahead:
     """
-    Where messages are that somebody is going to ask for: some that follow each other in one file,
-    so that not more than one is kept open.
+    Where messages are that somebody is going to ask for: some that follow each other in one file, so that
+    not more than one is kept open, or in the index, and then with their octets.
 
     Args:
         uids: what is looked up.
@@ -309,8 +249,7 @@ class Ahead:
     __slots__ = ("_bodies", "_uids")
 
     def __init__(self, uids: UIDSet, first: Body, others: Iterator[Body]) -> None:
-        beside = takewhile(lambda body: body.file is first.file, islice(others, AHEAD))
-        self._bodies = [first, *beside]
+        self._bodies = [first, *_beside(first, others)]
         # What comes after the last one is not known.
         self._uids = uids & UIDSet(((first.uid, self._bodies[-1].uid),))
 
@@ -322,8 +261,8 @@ class Ahead:
 
     def more(self, uid: int) -> int:
         """How many messages to look up beside this one: more of them the more were asked for in a row."""
-        following = self._uids.first < uid <= self._uids.last + FEW
-        return min(4 * len(self._bodies), AHEAD) if following else FEW
+        following = self._uids.first < uid <= self._uids.last + AHEAD
+        return min(4 * len(self._bodies), MOST_AHEAD) if following else AHEAD
 
     def contents(self, uids: UIDSet, limit: int) -> list[tuple[int, bytes]] | None:
         """As `contents`, without waiting for a disk; None if more has to be known or read for that."""
@@ -345,12 +284,35 @@ class Ahead:
 _uid = attrgetter("uid")
 
 
+def _beside(first: Body, others: Iterator[Body]) -> Iterator[Body]:
+    """Those that may be kept together with the first one."""
+    file = first.file
+    room = AT_ONCE
+    for body in islice(others, MOST_AHEAD):
+        if isinstance(body.file, InIndex):
+            room -= body.size
+            if room < 0:
+                break
+        elif isinstance(file, InIndex):
+            file = body.file
+        elif body.file is not file:
+            break
+        yield body
+
+
+def held(connection: sqlite3.Connection, body: int) -> InIndex:
+    """A body that waits in the index."""
+    (data,) = connection.execute("SELECT data FROM waiting WHERE body = ?", (body,)).fetchone()
+    return InIndex(data)
+
+
 def _bodies(connection: sqlite3.Connection, number: int, uids: UIDSet, files: OpenFiles) -> Iterator[Body]:
     for first, last in uids.runs:
         rows = connection.execute(_PLACES, (number, first, last))
-        for uid, prefix, position, size, file, name in rows:
+        for uid, prefix, body, position, size, file, name in rows:
             try:
-                yield Body(uid, prefix, files.get(file, name), position, size)
+                there = files.get(file, name) if file else held(connection, body)
+                yield Body(uid, prefix, there, position, size)
             except FileNotFoundError:
                 # Removed while this transaction still sees its row: the message is expunged.
                 continue

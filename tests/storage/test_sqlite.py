@@ -152,6 +152,18 @@ class AheadTests(TestCase):
         self.assertEqual(self.calls, 2)
         self.assertEqual(list(await mailbox.contents(UIDSet(), 1000)), [])
 
+    async def test_what_waits_in_the_index_is_looked_up_too(self) -> None:
+        mailbox = await self.filled(20, 2000)
+        for uid in range(21, 41):
+            body = self.bodies[uid] = b"Subject: %d\r\n\r\n" % uid
+            message = NewMessage(MemoryMessage(body, outline_of(body)), b"X: y\r\n", frozenset(), 0)
+            await mailbox.append([message])
+        self.calls = 0
+        for uid in range(1, 41):
+            content = await mailbox.content(uid)
+            self.assertEqual(await content.read(0, 10_000), self.whole(uid)[0][1])
+        self.assertEqual(self.calls, 2)
+
     async def test_what_is_gone_is_gone(self) -> None:
         mailbox = await self.filled(5, 1000)
         await mailbox.contents(UIDSet(((1, 5),)), 1500)
