@@ -269,7 +269,11 @@ class Ahead:
         if uids & (UIDSet(((1, self._uids.last),)) - self._uids):
             return None
         found: list[tuple[int, bytes]] = []
-        for body in self._bodies[bisect_left(self._bodies, uids.first, key=_uid) :]:
+        last = uids.last
+        for index in range(bisect_left(self._bodies, uids.first, key=_uid), len(self._bodies)):
+            body = self._bodies[index]
+            if body.uid > last:
+                break
             if body.uid in uids:
                 limit -= len(body)
                 if limit < 0:
@@ -278,7 +282,7 @@ class Ahead:
                 if data is None:
                     return None
                 found.append((body.uid, data))
-        return found if uids.last <= self._uids.last else None
+        return found if last <= self._uids.last else None
 
 
 _uid = attrgetter("uid")
