@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from itertools import compress
 
 from mailplat.errors import NoSuchMessage
 from mailplat.imap.commands import Item
 from mailplat.imap.kept import Kept
 from mailplat.imap.reading import PIECE, Source, sources
+from mailplat.imap.texts import Block, TextOf
 from mailplat.imap.view import MailboxView
 from mailplat.message.outline import VERSION, rendered_body, rendered_bodystructure, rendered_envelope
 from mailplat.message.structure import Scanner
@@ -45,10 +46,17 @@ class Outlines:
     Args:
         most: octets of records that are kept; the one not used for longest goes first.
         most_forms: octets of forms, likewise.
+        most_texts: octets of what was searched, likewise.
     """
 
-    def __init__(self, most: int = 8 * 1024 * 1024, most_forms: int = 48 * 1024 * 1024) -> None:
-        self._records = Kept(most)
+    def __init__(
+        self,
+        most: int = 8 * 1024 * 1024,
+        most_forms: int = 48 * 1024 * 1024,
+        most_texts: int = 16 * 1024 * 1024,
+    ) -> None:
+        self._records: Kept[bytes] = Kept(most)
+        self._texts: Kept[Block] = Kept(most_texts)
         self._forms = Forms(most_forms)
 
     async def record(self, view: int, outlined: Outlined, source: Source | None, pause: Pause) -> bytes:
@@ -110,6 +118,42 @@ class Outlines:
             # What was made, else what was kept.
             found[index] = list(map(made.get, uids, found[index]))
         return found
+
+    async def texts(
+        self,
+        view: MailboxView,
+        text_of: TextOf,
+        uids: Sequence[int],
+        sizes: Sequence[int],
+        pause: Pause,
+    ) -> AsyncIterator[tuple[Block, Sequence[int]]]:
+        """
+        What the envelopes of some messages say.
+
+        Args:
+            text_of: makes it of an envelope.
+            uids: ascending.
+            sizes: their octets.
+
+        Yields:
+            some of them, and others beside them; and the UIDs of those that are gone.
+        """
+        start = 0
+        for number, some in _neighbours(uids):
+            key = (view.number, text_of, number)
+            block = self._texts.get(key) or Block((), ())
+            unknown = [] if block.uids == some else sorted(set(some).difference(block.uids))
+            gone: Sequence[int] = ()
+            if unknown:
+                size_of = dict(zip(some, sizes[start : start + len(some)], strict=True))
+                records = await self._read(view, unknown, [size_of[uid] for uid in unknown], pause)
+                texts = [text_of(rendered_envelope(record)) for record in records.values()]
+                block = block.joined_by(list(records), texts)
+                self._texts.keep(key, block)
+                gone = [uid for uid in unknown if uid not in records]
+            start += len(some)
+            yield block, gone
+            await pause()
 
     async def _read(
         self, view: MailboxView, uids: Sequence[int], sizes: Sequence[int], pause: Pause
