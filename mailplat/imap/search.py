@@ -265,7 +265,11 @@ class _Message:
 
     async def body_has(self, wanted: str) -> bool:
         """Some text in the body contains `wanted`, which is case-folded and not empty."""
-        outline = Outline.from_bytes(await self.record())
+        data, record = self._source.data, await self.record()
+        # Most messages can be passed over without taking them apart.
+        if data is not None and sections.as_it_stands(record, data.isascii()) and not _contains(data, wanted):
+            return False
+        outline = Outline.from_bytes(record)
         for place in sections.searchable(outline, self._outlined.prefix_size):
             if place.header:
                 if await self._decoded_has(place.start, place.length, wanted):
@@ -298,6 +302,13 @@ _LAST_FIELD_END = re.compile(rb"[\s\S]*\n(?=[^ \t])")
 def _tail(text: str, wanted: str) -> str:
     """The end of a piece of text in which `wanted` may have begun."""
     return text[-(len(wanted) - 1) :] if len(wanted) > 1 else ""
+
+
+def _contains(data: bytes, wanted: str) -> bool:
+    """UTF-8 contains a text, which is case-folded."""
+    if data.isascii():
+        return wanted.isascii() and wanted.encode() in data.lower()
+    return wanted in data.decode("utf-8", "replace").casefold()
 
 
 def _unfolded(raw: bytes) -> bytes:
