@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from itertools import compress
 
 from mailplat.errors import NoSuchMessage
@@ -25,8 +25,9 @@ from mailplat.message.structure import Scanner
 from mailplat.uids import UIDSet
 from mailplat.values import Outlined
 
-#: Outlines asked for in one call.
+#: Outlines asked for in one call, and where only envelopes are looked at.
 OUTLINES = 256
+READ = 1024
 
 #: Lets others run if this turn has lasted long enough (`Wire.pause`).
 Pause = Callable[[], Awaitable[None]]
@@ -126,34 +127,44 @@ class Outlines:
         uids: Sequence[int],
         sizes: Sequence[int],
         pause: Pause,
-    ) -> AsyncIterator[tuple[Block, Sequence[int]]]:
+    ) -> tuple[list[Block], Sequence[int]]:
         """
         What the envelopes of some messages say.
 
         Args:
             text_of: makes it of an envelope.
-            uids: ascending.
+            uids: array("I") of some thousand, ascending.
             sizes: their octets.
 
-        Yields:
-            some of them, and others beside them; and the UIDs of those that are gone.
+        Returns:
+            the texts of these messages and of others, and the UIDs of those that are gone.
         """
-        start = 0
+        found = []
+        unknown: list[int] = []
         for number, some in _neighbours(uids):
-            key = (view.number, text_of, number)
-            block = self._texts.get(key) or Block((), ())
-            unknown = [] if block.uids == some else sorted(set(some).difference(block.uids))
-            gone: Sequence[int] = ()
-            if unknown:
-                size_of = dict(zip(some, sizes[start : start + len(some)], strict=True))
-                records = await self._read(view, unknown, [size_of[uid] for uid in unknown], pause)
-                texts = [text_of(rendered_envelope(record)) for record in records.values()]
-                block = block.joined_by(list(records), texts)
-                self._texts.keep(key, block)
-                gone = [uid for uid in unknown if uid not in records]
-            start += len(some)
-            yield block, gone
-            await pause()
+            block = self._texts.get((view.number, text_of, number)) or Block((), ())
+            lacking = [] if block.uids == some else sorted(set(some).difference(block.uids))
+            found.append((number, block, lacking))
+            unknown += lacking
+        if not unknown:
+            return [block for _, block, _ in found], ()
+        size_of = dict(zip(uids, sizes, strict=True))
+        made: dict[int, bytes | None] = {}
+        for start in range(0, len(unknown), READ):
+            wanted = unknown[start : start + READ]
+            records = await self._read(view, wanted, [size_of[uid] for uid in wanted], pause)
+            for index, (uid, record) in enumerate(records.items()):
+                made[uid] = text_of(rendered_envelope(record))
+                if not index % 64:
+                    await pause()
+        blocks = []
+        for number, block, lacking in found:
+            new = [uid for uid in lacking if uid in made]
+            if new:
+                block = block.joined_by(new, [made[uid] for uid in new])
+                self._texts.keep((view.number, text_of, number), block)
+            blocks.append(block)
+        return blocks, [uid for uid in unknown if uid not in made]
 
     async def _read(
         self, view: MailboxView, uids: Sequence[int], sizes: Sequence[int], pause: Pause

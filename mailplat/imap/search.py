@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 from array import array
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from email.utils import parsedate
@@ -146,7 +146,7 @@ class _Searching:
             await self.pause()
         return certain | int.from_bytes(matching, "little")
 
-    def texts(self, rows: Rows, mask: bytes, text_of: TextOf) -> AsyncIterator[tuple[Block, Sequence[int]]]:
+    def texts(self, rows: Rows, mask: bytes, text_of: TextOf) -> Awaitable[tuple[list[Block], Sequence[int]]]:
         """As `Outlines.texts`, of the rows where the mask is 1."""
         uids = array("I", compress(rows.columns.uids, mask))
         sizes = array("Q", compress(rows.columns.sizes, mask))
@@ -521,9 +521,10 @@ class _Enveloped(_Learned):
 
     async def see(self, searching: _Searching, rows: Rows, mask: bytes) -> None:
         uids, known, yes = rows.columns.uids, bytearray(mask), bytearray(len(mask))
-        async for block, gone in searching.texts(rows, mask, self.text_of):
-            for uid in gone:
-                known[bisect_left(uids, uid)] = 0
+        blocks, gone = await searching.texts(rows, mask, self.text_of)
+        for uid in gone:
+            known[bisect_left(uids, uid)] = 0
+        for block in blocks:
             for uid in self.fitting(block):
                 index = bisect_left(uids, uid)
                 if index < len(uids) and uids[index] == uid:
