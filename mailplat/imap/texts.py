@@ -16,7 +16,7 @@ from mailplat.message import headers
 #: Makes a text of an envelope, None where it has none.
 TextOf = Callable[[bytes], bytes | None]
 
-#: UTF-8 has neither of them (RFC 3629 §1): what parts two texts, and what stands for none.
+#: UTF-8 has neither of them: what parts two texts, and what stands for none.
 _BETWEEN = b"\xff"
 _NONE = b"\xfe"
 
