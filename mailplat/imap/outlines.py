@@ -18,14 +18,16 @@ from mailplat.errors import NoSuchMessage
 from mailplat.imap.commands import Item
 from mailplat.imap.kept import Kept
 from mailplat.imap.reading import PIECE, Source, sources
+from mailplat.imap.texts import Block, TextOf
 from mailplat.imap.view import MailboxView
 from mailplat.message.outline import VERSION, rendered_body, rendered_bodystructure, rendered_envelope
 from mailplat.message.structure import Scanner
 from mailplat.uids import UIDSet
 from mailplat.values import Outlined
 
-#: Outlines asked for in one call.
+#: Outlines asked for in one call, and where only envelopes are looked at.
 OUTLINES = 256
+READ = 1024
 
 #: Lets others run if this turn has lasted long enough (`Wire.pause`).
 Pause = Callable[[], Awaitable[None]]
@@ -45,10 +47,17 @@ class Outlines:
     Args:
         most: octets of records that are kept; the one not used for longest goes first.
         most_forms: octets of forms, likewise.
+        most_texts: octets of what was searched, likewise.
     """
 
-    def __init__(self, most: int = 8 * 1024 * 1024, most_forms: int = 48 * 1024 * 1024) -> None:
-        self._records = Kept(most)
+    def __init__(
+        self,
+        most: int = 8 * 1024 * 1024,
+        most_forms: int = 48 * 1024 * 1024,
+        most_texts: int = 16 * 1024 * 1024,
+    ) -> None:
+        self._records: Kept[bytes] = Kept(most)
+        self._texts: Kept[Block] = Kept(most_texts)
         self._forms = Forms(most_forms)
 
     async def record(self, view: int, outlined: Outlined, source: Source | None, pause: Pause) -> bytes:
@@ -110,6 +119,52 @@ class Outlines:
             # What was made, else what was kept.
             found[index] = list(map(made.get, uids, found[index]))
         return found
+
+    async def texts(
+        self,
+        view: MailboxView,
+        text_of: TextOf,
+        uids: Sequence[int],
+        sizes: Sequence[int],
+        pause: Pause,
+    ) -> tuple[list[Block], Sequence[int]]:
+        """
+        What the envelopes of some messages say.
+
+        Args:
+            text_of: makes it of an envelope.
+            uids: array("I") of some thousand, ascending.
+            sizes: their octets.
+
+        Returns:
+            the texts of these messages and of others, and the UIDs of those that are gone.
+        """
+        found = []
+        unknown: list[int] = []
+        for number, some in _neighbours(uids):
+            block = self._texts.get((view.number, text_of, number)) or Block((), ())
+            lacking = [] if block.uids == some else sorted(set(some).difference(block.uids))
+            found.append((number, block, lacking))
+            unknown += lacking
+        if not unknown:
+            return [block for _, block, _ in found], ()
+        size_of = dict(zip(uids, sizes, strict=True))
+        made: dict[int, bytes | None] = {}
+        for start in range(0, len(unknown), READ):
+            wanted = unknown[start : start + READ]
+            records = await self._read(view, wanted, [size_of[uid] for uid in wanted], pause)
+            for index, (uid, record) in enumerate(records.items()):
+                made[uid] = text_of(rendered_envelope(record))
+                if not index % 64:
+                    await pause()
+        blocks = []
+        for number, block, lacking in found:
+            new = [uid for uid in lacking if uid in made]
+            if new:
+                block = block.joined_by(new, [made[uid] for uid in new])
+                self._texts.keep((view.number, text_of, number), block)
+            blocks.append(block)
+        return blocks, [uid for uid in unknown if uid not in made]
 
     async def _read(
         self, view: MailboxView, uids: Sequence[int], sizes: Sequence[int], pause: Pause

@@ -8,7 +8,7 @@ them and filled once, so that the loop over messages is one in C.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
+from itertools import chain, compress
 from typing import Any
 
 from mailplat.imap import grammar
@@ -70,11 +70,45 @@ def status(mailbox: str, items: Iterable[tuple[str, int]]) -> bytes:
     return b"* STATUS %b (%b)\r\n" % (grammar.mailbox(mailbox), values)
 
 
-def searched(numbers: Sequence[int], modseq: int | None) -> bytes:
-    """`* SEARCH n n n`, with the highest modseq where it was searched for (RFC 7162 §3.1.5)."""
-    text = b" %d" * len(numbers) % tuple(numbers)
-    end = b" (MODSEQ %d)" % modseq if modseq is not None and numbers else b""
-    return b"* SEARCH%b%b\r\n" % (text, end)
+#: The last three digits of a number, and of numbers that have no others.
+_DIGITS = tuple(b"%03d" % rest for rest in range(1000))
+_SMALL = tuple(b"%d" % rest for rest in range(1000))
+
+
+def number_words(numbers: Sequence[int], mask: bytes) -> bytes:
+    """
+    Numbers as text, with a space before each.
+
+    Args:
+        numbers: ascending, at least one.
+        mask: 1 for those that are wanted, 0 for others.
+    """
+    first, stop = numbers[0], numbers[-1] + 1
+    if stop - first != len(numbers):
+        chosen = tuple(compress(numbers, mask))
+        return b" %d" * len(chosen) % chosen
+    # What follows each other is written a thousand at a time, of which only the last digits differ.
+    words = []
+    for thousand in range(first // 1000, (stop - 1) // 1000 + 1):
+        base = 1000 * thousand
+        start, end = max(first, base), min(stop, base + 1000)
+        digits = (_DIGITS if thousand else _SMALL)[start - base : end - base]
+        some = b" ".join(compress(digits, mask[start - first : end - first]))
+        if some:
+            words.append((b" " + some).replace(b" ", b" %d" % thousand) if thousand else b" " + some)
+    return b"".join(words)
+
+
+def searched(words: bytes, modseq: int | None) -> bytes:
+    """
+    `* SEARCH n n n`.
+
+    Args:
+        words: as `number_words` makes them.
+        modseq: the highest, where it was searched for (RFC 7162 §3.1.5).
+    """
+    end = b" (MODSEQ %d)" % modseq if modseq is not None and words else b""
+    return b"* SEARCH%b%b\r\n" % (words, end)
 
 
 def esearched(

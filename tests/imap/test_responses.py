@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from array import array
+from random import Random
 from typing import Any
 
 from hypothesis import given
@@ -79,13 +80,32 @@ class StatusTests(SynchronousTestCase):
 
 class SearchTests(SynchronousTestCase):
     def test_plain(self) -> None:
-        for numbers, modseq, said in (
-            ([], None, b"* SEARCH\r\n"),
-            ([], 7, b"* SEARCH\r\n"),
-            ([1, 5], None, b"* SEARCH 1 5\r\n"),
-            ([1], 7, b"* SEARCH 1 (MODSEQ 7)\r\n"),
+        for words, modseq, said in (
+            (b"", None, b"* SEARCH\r\n"),
+            (b"", 7, b"* SEARCH\r\n"),
+            (b" 1 5", None, b"* SEARCH 1 5\r\n"),
+            (b" 1", 7, b"* SEARCH 1 (MODSEQ 7)\r\n"),
         ):
-            self.assertEqual(responses.searched(array("I", numbers), modseq), said)
+            self.assertEqual(responses.searched(words, modseq), said)
+
+    @given(
+        st.integers(1, 5000) | st.integers(2**32 - 5000, 2**32 - 3001),
+        st.integers(1, 3000),
+        st.randoms(use_true_random=False),
+    )
+    def test_numbers_that_follow_each_other(self, first: int, length: int, random: Random) -> None:
+        share = random.choice((0, 0.001, 0.5, 1))
+        mask = bytes(random.random() < share for _ in range(length))
+        numbers = range(first, first + length)
+        wanted = "".join(f" {number}" for number, there in zip(numbers, mask, strict=True) if there)
+        self.assertEqual(responses.number_words(numbers, mask), wanted.encode())
+
+    @given(st.sets(st.integers(1, 2**32 - 1), min_size=1), st.randoms(use_true_random=False))
+    def test_numbers_with_gaps(self, numbers: set[int], random: Random) -> None:
+        ordered = array("I", sorted(numbers))
+        mask = bytes(random.random() < 0.5 for _ in ordered)
+        wanted = "".join(f" {number}" for number, there in zip(ordered, mask, strict=True) if there)
+        self.assertEqual(responses.number_words(ordered, mask), wanted.encode())
 
     def test_extended(self) -> None:
         for numbers, returns, by_uid, modseq, said in (
