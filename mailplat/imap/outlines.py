@@ -12,22 +12,27 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from itertools import compress
+from itertools import compress, islice
+
+from twisted.internet.defer import Deferred
 
 from mailplat.errors import NoSuchMessage
 from mailplat.imap.commands import Item
 from mailplat.imap.kept import Kept
 from mailplat.imap.reading import PIECE, Source, sources
-from mailplat.imap.texts import Block, TextOf
+from mailplat.imap.texts import Block, TextsOf
 from mailplat.imap.view import MailboxView
 from mailplat.message.outline import VERSION, rendered_body, rendered_bodystructure, rendered_envelope
 from mailplat.message.structure import Scanner
 from mailplat.uids import UIDSet
 from mailplat.values import Outlined
 
-#: Outlines asked for in one call, and where only envelopes are looked at.
+#: Outlines asked for in one call.
 OUTLINES = 256
+
+#: Where only envelopes are looked at: so many are read together, and so many looked at in one go.
 READ = 1024
+AT_ONCE = 64
 
 #: Lets others run if this turn has lasted long enough (`Wire.pause`).
 Pause = Callable[[], Awaitable[None]]
@@ -123,7 +128,7 @@ class Outlines:
     async def texts(
         self,
         view: MailboxView,
-        text_of: TextOf,
+        texts_of: TextsOf,
         uids: Sequence[int],
         sizes: Sequence[int],
         pause: Pause,
@@ -132,7 +137,7 @@ class Outlines:
         What the envelopes of some messages say.
 
         Args:
-            text_of: makes it of an envelope.
+            texts_of: makes it of some envelopes.
             uids: array("I") of some thousand, ascending.
             sizes: their octets.
 
@@ -142,29 +147,53 @@ class Outlines:
         found = []
         unknown: list[int] = []
         for number, some in _neighbours(uids):
-            block = self._texts.get((view.number, text_of, number)) or Block((), ())
+            block = self._texts.get((view.number, texts_of, number)) or Block((), ())
             lacking = [] if block.uids == some else sorted(set(some).difference(block.uids))
             found.append((number, block, lacking))
             unknown += lacking
         if not unknown:
             return [block for _, block, _ in found], ()
+        there: list[int] = []
+        texts: list[bytes | None] = []
         size_of = dict(zip(uids, sizes, strict=True))
-        made: dict[int, bytes | None] = {}
-        for start in range(0, len(unknown), READ):
+
+        def ahead(start: int) -> Deferred[Sequence[bytes | None]]:
+            """The next envelopes, which are being read while texts are made of others."""
             wanted = unknown[start : start + READ]
-            records = await self._read(view, wanted, [size_of[uid] for uid in wanted], pause)
-            for index, (uid, record) in enumerate(records.items()):
-                made[uid] = text_of(rendered_envelope(record))
-                if not index % 64:
+            reading = self._envelopes(view, wanted, [size_of[uid] for uid in wanted], pause)
+            return Deferred.fromCoroutine(reading)
+
+        reading = ahead(0)
+        try:
+            for start in range(0, len(unknown), READ):
+                envelopes = await reading
+                reading = ahead(start + READ)
+                there += compress(unknown[start : start + READ], envelopes)
+                left = iter([envelope for envelope in envelopes if envelope is not None])
+                while now := list(islice(left, AT_ONCE)):
+                    texts += texts_of(now)
                     await pause()
+        finally:
+            # Of what is read and not looked at any more, nobody needs to hear.
+            reading.addErrback(lambda _: None)
+            reading.cancel()
         blocks = []
         for number, block, lacking in found:
-            new = [uid for uid in lacking if uid in made]
-            if new:
-                block = block.joined_by(new, [made[uid] for uid in new])
-                self._texts.keep((view.number, text_of, number), block)
+            if lacking:
+                first, last = (bisect_left(there, edge * _BLOCK) for edge in (number, number + 1))
+                block = block.joined_by(there[first:last], texts[first:last])
+                self._texts.keep((view.number, texts_of, number), block)
             blocks.append(block)
-        return blocks, [uid for uid in unknown if uid not in made]
+        return blocks, sorted(set(unknown).difference(there))
+
+    async def _envelopes(
+        self, view: MailboxView, uids: Sequence[int], sizes: Sequence[int], pause: Pause
+    ) -> Sequence[bytes | None]:
+        """ENVELOPE of each message, None for one that is gone."""
+        if not uids:
+            return ()
+        records = await self._read(view, uids, sizes, pause)
+        return [rendered_envelope(records[uid]) if uid in records else None for uid in uids]
 
     async def _read(
         self, view: MailboxView, uids: Sequence[int], sizes: Sequence[int], pause: Pause
