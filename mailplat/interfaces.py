@@ -46,6 +46,7 @@ from mailplat.values import (
     QueuedRecipient,
     QueueItem,
     QueueStatus,
+    Records,
     ScramRecord,
     Settled,
     Target,
@@ -358,6 +359,13 @@ class IReadsMany(Interface):
         Stops before a message that does not fit (so it may answer with nothing); a message that
         is gone is passed over.
         """
+
+
+class IReadsOutlines(Interface):
+    """A mailbox that reads the outlines of many messages in one piece."""
+
+    def records(uids: UIDSet) -> Awaitable[Records]:
+        """What `IMailbox.outlines` has of these messages, in columns: FETCH of a whole mailbox asks so."""
 
 
 class ISearches(Interface):

@@ -261,6 +261,23 @@ class Outlined:
     outline: bytes | None
 
 
+@dataclass(frozen=True, slots=True)
+class Records:
+    """
+    The outlines of many messages, one after the other.
+
+    Attributes:
+        uids: array("I"), ascending.
+        offsets: where each record begins in `octets`, and where the last one ends; one that the
+            store does not keep is empty.
+        octets: all of them.
+    """
+
+    uids: array[int]
+    offsets: Sequence[int]
+    octets: bytes
+
+
 # Envelopes
 
 

@@ -1,40 +1,45 @@
 """
-What is known of messages without reading them: their outlines, and what FETCH says of those.
+What is known of messages without reading them: their outlines, and what FETCH and SEARCH say of those.
 
-A message is scanned again if its store kept no outline of it, and the records of such
-messages stay in a cache.  ENVELOPE, BODY and BODYSTRUCTURE are cut out of records; what was
-cut out stays in another one, shared by all connections, as the next client of a mailbox asks
-for the same.  Messages never change, so nothing in them grows old.  Both are bounded by octets.
+Outlines are read for many messages at once, and ENVELOPE, BODY and BODYSTRUCTURE are cut out of all
+of them together.  A message is scanned again if its store kept no outline of it, and the records of
+such messages stay in a cache.  What SEARCH had cut out stays in another one, shared by all
+connections, as the next client of a mailbox asks for the same.  Messages never change, so nothing
+in them grows old.  Both are bounded by octets.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from array import array
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from itertools import compress
+
+from twisted.internet.defer import Deferred, succeed
 
 from mailplat.errors import NoSuchMessage
 from mailplat.imap.commands import Item
 from mailplat.imap.kept import Kept
 from mailplat.imap.reading import PIECE, Source, sources
 from mailplat.imap.view import MailboxView
-from mailplat.message.outline import VERSION, rendered_body, rendered_bodystructure, rendered_envelope
+from mailplat.interfaces import IReadsOutlines
+from mailplat.message import outline
 from mailplat.message.structure import Scanner
 from mailplat.uids import UIDSet
-from mailplat.values import Outlined
+from mailplat.values import Outlined, Records
 
-#: Outlines asked for in one call.
+#: Messages that are looked at together.
 OUTLINES = 256
 
 #: Lets others run if this turn has lasted long enough (`Wire.pause`).
 Pause = Callable[[], Awaitable[None]]
 
-#: How the forms that a record holds are cut out of it.
-CUT: Mapping[Item, Callable[[bytes], bytes]] = {
-    Item.ENVELOPE: rendered_envelope,
-    Item.BODY: rendered_body,
-    Item.BODYSTRUCTURE: rendered_bodystructure,
+#: What a record holds for each of these.
+FORMS: Mapping[Item, int] = {
+    Item.ENVELOPE: outline.ENVELOPE,
+    Item.BODY: outline.BODY,
+    Item.BODYSTRUCTURE: outline.BODYSTRUCTURE,
 }
 
 
@@ -81,6 +86,51 @@ class Outlines:
             return outlined.outline
         return self._records.get((view, outlined.uid))
 
+    def read(self, view: MailboxView, uids: UIDSet) -> Deferred[Records]:
+        """
+        The records of some messages, as far as their mailbox can read many: `cut` sees to the others.
+
+        The call is under way when this returns.
+        """
+        if not uids or not IReadsOutlines.providedBy(view.mailbox):
+            return succeed(_NO_RECORDS)
+        return Deferred.fromCoroutine(_waited(view.mailbox.records(uids)))
+
+    async def cut(
+        self,
+        view: MailboxView,
+        records: Records,
+        kinds: Sequence[Item],
+        uids: Sequence[int],
+        sizes: Sequence[int],
+        pause: Pause,
+    ) -> Sequence[Sequence[bytes | None]]:
+        """
+        ENVELOPE, BODY or BODYSTRUCTURE of some messages.
+
+        Args:
+            records: of these messages and others, as `read` found them.
+            uids: of `OUTLINES` messages or fewer, ascending.
+            sizes: their octets.
+
+        Returns:
+            for each of `kinds` the form of each message; None for one that is gone.
+        """
+        start, stop = bisect_left(records.uids, uids[0]), bisect_right(records.uids, uids[-1])
+        if records.uids[start:stop] == array("I", uids):
+            forms = [FORMS[kind] for kind in kinds]
+            try:
+                return outline.rendered_many(records.octets, records.offsets[start : stop + 1], forms)
+            except outline.BadRecord:
+                # Such as those of an earlier version.
+                pass
+        known = await self._scanned(view, uids, sizes, pause)
+        found = list(map(known.get, uids))
+        return [
+            [None if record is None else outline.rendered(record, FORMS[kind]) for record in found]
+            for kind in kinds
+        ]
+
     async def forms(
         self,
         view: MailboxView,
@@ -89,32 +139,27 @@ class Outlines:
         sizes: Sequence[int],
         pause: Pause,
     ) -> list[list[bytes | None]]:
-        """
-        ENVELOPE, BODY or BODYSTRUCTURE of some messages.
-
-        Args:
-            uids: of `OUTLINES` messages or fewer, ascending.
-            sizes: their octets.
-
-        Returns:
-            for each of `kinds` what `CUT` makes of each message; None for one that is gone.
-        """
+        """As `cut`; what was made once is kept."""
         found = [self._forms.get(view.number, kind, uids) for kind in kinds]
         unknown = [None in forms for forms in zip(*found, strict=True)]
         if not any(unknown):
             return found
-        records = await self._read(view, list(compress(uids, unknown)), list(compress(sizes, unknown)), pause)
+        uids_left, sizes_left = list(compress(uids, unknown)), list(compress(sizes, unknown))
+        records = await self.read(view, UIDSet.of(uids_left))
+        forms = await self.cut(view, records, kinds, uids_left, sizes_left, pause)
         for index, kind in enumerate(kinds):
-            made = dict(zip(records, map(CUT[kind], records.values()), strict=True))
+            made = {
+                uid: form for uid, form in zip(uids_left, forms[index], strict=True) if form is not None
+            }
             self._forms.keep(view.number, kind, made)
             # What was made, else what was kept.
             found[index] = list(map(made.get, uids, found[index]))
         return found
 
-    async def _read(
+    async def _scanned(
         self, view: MailboxView, uids: Sequence[int], sizes: Sequence[int], pause: Pause
     ) -> dict[int, bytes]:
-        """The records of these messages by UID, ascending; of those that are still there."""
+        """The records of those of these messages that are still there; made where they are not kept."""
         listed: Sequence[Outlined] = await view.mailbox.outlines(UIDSet.of(uids))
         found = {one.uid: self.known(view.number, one) for one in listed}
         size_of = dict(zip(uids, sizes, strict=True))
@@ -205,4 +250,10 @@ def _cost(block: list[bytes | None]) -> int:
     return sum(map(len, filter(None, block))) + _OVERHEAD * _BLOCK
 
 
-_CURRENT = bytes([VERSION])
+async def _waited(records: Awaitable[Records]) -> Records:
+    return await records
+
+
+_CURRENT = bytes([outline.VERSION])
+
+_NO_RECORDS = Records(array("I"), (0,), b"")

@@ -141,7 +141,8 @@ _FORMATS = {
 }
 
 
-_NONE: Mapping[Item, Sequence[object]] = {}
+#: Nothing but columns.
+NONE: Mapping[Item, Sequence[object]] = {}
 
 
 class RowRenderer:
@@ -185,7 +186,7 @@ class RowRenderer:
         columns: Columns,
         kinds: Sequence[Item],
         recent: UIDSet,
-        prepared: Mapping[Item, Sequence[object]] = _NONE,
+        prepared: Mapping[Item, Sequence[object]] = NONE,
     ) -> bytes:
         """
         `* n FETCH (...)` for each row.

@@ -41,7 +41,7 @@ from twisted.internet.defer import Deferred
 
 from mailplat.imap.kept import Kept
 from mailplat.interfaces import IClaimsRecent
-from mailplat.uids import EVERYTHING, NOTHING, UIDSet
+from mailplat.uids import EVERYTHING, NOTHING, Run, UIDSet
 from mailplat.values import SEEN, Changes, Columns
 
 #: What a row takes in a view, in octets.
@@ -283,6 +283,11 @@ class Rows:
 
     numbers: Sequence[int]
     columns: Columns
+
+    def runs(self) -> Sequence[Run]:
+        """Their UIDs, in runs that may name other UIDs besides, which no message of the mailbox has."""
+        uids = self.columns.uids
+        return [(uids[0], uids[-1])] if isinstance(self.numbers, range) else UIDSet.of(uids).runs
 
     def chosen(self, mask: Iterable[object]) -> Rows:
         """Those for which the mask is true."""
@@ -618,7 +623,7 @@ class Views:
         most_lines: octets of `MailboxView.lines`.
     """
 
-    def __init__(self, most_idle: int = 64 * 1024 * 1024, most_lines: int = 16 * 1024 * 1024) -> None:
+    def __init__(self, most_idle: int = 64 * 1024 * 1024, most_lines: int = 64 * 1024 * 1024) -> None:
         self._most_idle = most_idle
         self._lines = Kept(most_lines)
         self._numbers = count(1)

@@ -14,19 +14,25 @@ mailbox puts before its own copy.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import repeat
+from operator import add, le
 
 #: The first octet of a record.  Another one means: scan the body again.
 VERSION = 2
 
 # version, header size, size, then the lengths of ENVELOPE, BODY and BODYSTRUCTURE.
 _HEAD = struct.Struct(">BIQIII")
+_LENGTHS = struct.Struct(">B12xIII")
 
 # kind, number of children, header start, body start, body end, lines, then the lengths of
 # type, subtype, encoding, charset, and the number of parameters.
 _PART = struct.Struct(">BIQQQIBBBBH")
 _PAIR = struct.Struct(">HI")
+
+#: The forms that a record holds, in their order.
+ENVELOPE, BODY, BODYSTRUCTURE = range(3)
 
 #: What a part is to its record.
 LEAF, MULTIPART, MESSAGE = range(3)
@@ -117,24 +123,38 @@ class Outline:
         return cls(header_size, size, record[start:middle], record[middle:end], record[end:tree], root)
 
 
-def rendered_envelope(record: bytes) -> bytes:
-    """ENVELOPE, straight from the record.  Raises BadRecord."""
-    head = _head(record)
-    return record[_HEAD.size : _HEAD.size + head[3]]
+def rendered(record: bytes, form: int) -> bytes:
+    """ENVELOPE, BODY or BODYSTRUCTURE, straight from the record.  Raises BadRecord."""
+    lengths = _head(record)[3:]
+    start = _HEAD.size + sum(lengths[:form])
+    return record[start : start + lengths[form]]
 
 
-def rendered_body(record: bytes) -> bytes:
-    """BODY, straight from the record.  Raises BadRecord."""
-    head = _head(record)
-    start = _HEAD.size + head[3]
-    return record[start : start + head[4]]
+def rendered_many(records: bytes, offsets: Sequence[int], forms: Iterable[int]) -> list[list[bytes]]:
+    """
+    Forms of records that lie one after the other, at least one.
 
+    Args:
+        offsets: where each begins, and where the last one ends.
+        forms: ENVELOPE, BODY, BODYSTRUCTURE.
 
-def rendered_bodystructure(record: bytes) -> bytes:
-    """BODYSTRUCTURE, straight from the record.  Raises BadRecord."""
-    head = _head(record)
-    start = _HEAD.size + head[3] + head[4]
-    return record[start : start + head[5]]
+    Returns:
+        for each of `forms` that of each record.
+
+    Raises:
+        BadRecord: one of them is of another version, or damaged.
+    """
+    # A loop over columns, not over messages: each step is one in C.
+    try:
+        versions, *lengths = zip(*map(_LENGTHS.unpack_from, repeat(records), offsets[:-1]), strict=True)
+    except struct.error:
+        raise BadRecord("an outline that was cut off") from None
+    bounds = [list(map(_HEAD.size.__add__, offsets[:-1]))]
+    for column in lengths:
+        bounds.append(list(map(add, bounds[-1], column)))
+    if versions.count(VERSION) < len(versions) or not all(map(le, bounds[-1], offsets[1:])):
+        raise BadRecord("an outline of another version, or cut off")
+    return [list(map(records.__getitem__, map(slice, bounds[form], bounds[form + 1]))) for form in forms]
 
 
 def header_size(record: bytes) -> int:

@@ -39,6 +39,7 @@ from mailplat.interfaces import (
     IMessageContent,
     IMovesMessages,
     IReadsMany,
+    IReadsOutlines,
     IVerifiable,
     NewItem,
     NewMessage,
@@ -60,6 +61,7 @@ from mailplat.values import (
     MailboxInfo,
     MailboxStatus,
     Outlined,
+    Records,
     Settled,
 )
 
@@ -106,7 +108,7 @@ class SQLiteContent:
         self._body = self._data = None
 
 
-@implementer(IMailbox, IMovesMessages, IReadsMany, IClaimsRecent)
+@implementer(IMailbox, IMovesMessages, IReadsMany, IReadsOutlines, IClaimsRecent)
 class SQLiteMailbox:
     """See `IMailbox`."""
 
@@ -147,6 +149,9 @@ class SQLiteMailbox:
 
     async def outlines(self, uids: UIDSet) -> Sequence[Outlined]:
         return await self._read(reading.outlines, uids)
+
+    async def records(self, uids: UIDSet) -> Records:
+        return await self._read(reading.records, uids)
 
     async def content(self, uid: int) -> SQLiteContent:
         store, row = self._store, self._row
@@ -294,7 +299,7 @@ class SQLiteAccount:
     """See `IMailAccount`."""
 
     abilities: frozenset[InterfaceClass] = frozenset(
-        (ICommitsTogether, IMovesMessages, IReadsMany, IClaimsRecent)
+        (ICommitsTogether, IMovesMessages, IReadsMany, IReadsOutlines, IClaimsRecent)
     )
 
     def __init__(self, store: SQLiteStore, number: int, name: str) -> None:
