@@ -97,7 +97,7 @@ class Fetching:
         complete = not self.selected.lagging(uids)
         plan = self.plan
         most = ROWS if plan.columns_only else OUTLINES
-        pieces: Iterator[Rows] = self.selected.pieces(uids, most)
+        pieces: Iterator[Rows] = self.selected.pieces(uids, most, blocks=plan.outlines)
         if changed_since is not None:
             pieces = (rows for piece in pieces if (rows := newer(piece, changed_since)).columns.uids)
         if plan.sections:
@@ -113,44 +113,45 @@ class Fetching:
 
     async def _outlined(self, pieces: Iterator[Rows]) -> bool:
         """Items that outlines have ready, and columns; False if some messages were gone."""
-        plan, view, pause = self.plan, self.selected.view, self.wire.pause
+        plan, view, outlines = self.plan, self.selected.view, self.outlines
         wanted = kinds_of(item for item in plan.items if item.kind in OUTLINE_ITEMS)
         kinds = kinds_of(item for item in plan.items if item.kind in COLUMN_ITEMS) + wanted
+
+        def ahead() -> tuple[list[_Piece], Deferred[tuple[list[list[bytes] | None], Records]]]:
+            """The next pieces, and the reading of what is not known of them, which is under way."""
+            some = [self._piece(rows, kinds) for rows in islice(pieces, most)]
+            unknown = [piece.rows for piece in some if piece.lines is None]
+            return some, Deferred.fromCoroutine(outlines.read(view, wanted, unknown))
+
         there, most = True, 1
-        some, reading = self._ahead(pieces, kinds, most)
+        here, reading = ahead()
         try:
-            while some:
-                records = await reading
+            while here:
+                found, records = await reading
                 if records.octets:
                     most = READ * len(records.uids) // (OUTLINES * len(records.octets))
-                    most = max(1, min(MOST_PIECES, most))
-                here = some
-                some, reading = self._ahead(pieces, kinds, most)
-                for piece in here:
+                most = max(1, min(MOST_PIECES, most))
+                some, ready = here, iter(found)
+                here, reading = ahead()
+                for piece in some:
                     if piece.lines is not None:
                         await self._say(piece, kinds)
-                        continue
-                    columns = piece.rows.columns
-                    forms = await self.outlines.cut(view, records, wanted, columns.uids, columns.sizes, pause)
-                    if None in forms[0]:
-                        there = False
-                        mask = [form is not None for form in forms[0]]
-                        piece = _Piece(piece.rows.chosen(mask), None, None)
-                        forms = [list(compress(form, mask)) for form in forms]
-                    await self._say(piece, kinds, dict(zip(wanted, forms, strict=True)))
+                    elif (joined := next(ready)) is not None:
+                        await self._say(piece, kinds, dict(zip(wanted, joined, strict=True)))
+                    else:
+                        forms = await outlines.cut(view, records, wanted, piece.rows, self.wire.pause)
+                        if None in forms[0]:
+                            there = False
+                            mask = [form is not None for form in forms[0]]
+                            piece = _Piece(piece.rows.chosen(mask), None, None)
+                            forms = [list(compress(each, mask)) for each in forms]
+                        await self._say(piece, kinds, dict(zip(wanted, forms, strict=True)))
         finally:
             # Of what is read and not told any more, nobody needs to hear.
             reading.addErrback(lambda _: None)
             reading.cancel()
+            Deferred.fromCoroutine(outlines.blocks.hand_over(last=True))
         return there
-
-    def _ahead(
-        self, pieces: Iterator[Rows], kinds: Sequence[Item], most: int
-    ) -> tuple[list[_Piece], Deferred[Records]]:
-        """The next pieces, and the reading of what is not known of them, which is under way."""
-        some = [self._piece(rows, kinds) for rows in islice(pieces, most)]
-        uids = UIDSet(run for piece in some if piece.lines is None for run in piece.rows.runs())
-        return some, self.outlines.read(self.selected.view, uids)
 
     def _piece(self, rows: Rows, kinds: Sequence[Item]) -> _Piece:
         columns, view = rows.columns, self.selected.view

@@ -16,13 +16,12 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from itertools import compress
 
-from twisted.internet.defer import Deferred, succeed
-
 from mailplat.errors import NoSuchMessage
 from mailplat.imap.commands import Item
+from mailplat.imap.derived import BlockForms
 from mailplat.imap.kept import Kept
 from mailplat.imap.reading import PIECE, Source, sources
-from mailplat.imap.view import MailboxView
+from mailplat.imap.view import MailboxView, Rows
 from mailplat.interfaces import IReadsOutlines
 from mailplat.message import outline
 from mailplat.message.structure import Scanner
@@ -50,11 +49,15 @@ class Outlines:
     Args:
         most: octets of records that are kept; the one not used for longest goes first.
         most_forms: octets of forms, likewise.
+
+    Attributes:
+        blocks: what mailboxes keep.
     """
 
     def __init__(self, most: int = 8 * 1024 * 1024, most_forms: int = 48 * 1024 * 1024) -> None:
         self._records = Kept(most)
         self._forms = Forms(most_forms)
+        self.blocks = BlockForms()
 
     async def record(self, view: int, outlined: Outlined, source: Source | None, pause: Pause) -> bytes:
         """
@@ -86,50 +89,40 @@ class Outlines:
             return outlined.outline
         return self._records.get((view, outlined.uid))
 
-    def read(self, view: MailboxView, uids: UIDSet) -> Deferred[Records]:
+    async def read(
+        self, view: MailboxView, kinds: Sequence[Item], pieces: Sequence[Rows]
+    ) -> tuple[list[list[bytes] | None], Records]:
         """
-        The records of some messages, as far as their mailbox can read many: `cut` sees to the others.
-
-        The call is under way when this returns.
-        """
-        if not uids or not IReadsOutlines.providedBy(view.mailbox):
-            return succeed(_NO_RECORDS)
-        return Deferred.fromCoroutine(_waited(view.mailbox.records(uids)))
-
-    async def cut(
-        self,
-        view: MailboxView,
-        records: Records,
-        kinds: Sequence[Item],
-        uids: Sequence[int],
-        sizes: Sequence[int],
-        pause: Pause,
-    ) -> Sequence[Sequence[bytes | None]]:
-        """
-        ENVELOPE, BODY or BODYSTRUCTURE of some messages.
+        What can be had of some messages by reading many at once; `cut` sees to the others.
 
         Args:
-            records: of these messages and others, as `read` found them.
-            uids: of `OUTLINES` messages or fewer, ascending.
-            sizes: their octets.
+            kinds: ENVELOPE, BODY or BODYSTRUCTURE.
+            pieces: each of `OUTLINES` messages or fewer.
+
+        Returns:
+            as `BlockForms.ready`; and records of the messages in the pieces that are not.
+        """
+        ready = await self.blocks.ready(view, kinds, pieces)
+        left = [rows for rows, forms in zip(pieces, ready, strict=True) if forms is None]
+        return ready, await _records(view, UIDSet(run for rows in left for run in rows.runs()))
+
+    async def cut(
+        self, view: MailboxView, records: Records, kinds: Sequence[Item], rows: Rows, pause: Pause
+    ) -> Sequence[Sequence[bytes | None]]:
+        """
+        Args:
+            records: of these messages and others.
 
         Returns:
             for each of `kinds` the form of each message; None for one that is gone.
         """
-        start, stop = bisect_left(records.uids, uids[0]), bisect_right(records.uids, uids[-1])
-        if records.uids[start:stop] == array("I", uids):
-            forms = [FORMS[kind] for kind in kinds]
-            try:
-                return outline.rendered_many(records.octets, records.offsets[start : stop + 1], forms)
-            except outline.BadRecord:
-                # Such as those of an earlier version.
-                pass
-        known = await self._scanned(view, uids, sizes, pause)
-        found = list(map(known.get, uids))
-        return [
-            [None if record is None else outline.rendered(record, FORMS[kind]) for record in found]
-            for kind in kinds
-        ]
+        uids, sizes = rows.columns.uids, rows.columns.sizes
+        forms = _cut(records, kinds, uids)
+        if forms is None:
+            return await self._scanned(view, kinds, uids, sizes, pause)
+        self.blocks.keep(view, rows, kinds, forms)
+        await self.blocks.hand_over()
+        return forms
 
     async def forms(
         self,
@@ -139,14 +132,22 @@ class Outlines:
         sizes: Sequence[int],
         pause: Pause,
     ) -> list[list[bytes | None]]:
-        """As `cut`; what was made once is kept."""
+        """
+        As `cut`, and what was made is kept in memory.
+
+        Args:
+            uids: of `OUTLINES` messages or fewer, ascending.
+            sizes: their octets.
+        """
         found = [self._forms.get(view.number, kind, uids) for kind in kinds]
         unknown = [None in forms for forms in zip(*found, strict=True)]
         if not any(unknown):
             return found
         uids_left, sizes_left = list(compress(uids, unknown)), list(compress(sizes, unknown))
-        records = await self.read(view, UIDSet.of(uids_left))
-        forms = await self.cut(view, records, kinds, uids_left, sizes_left, pause)
+        records = await _records(view, UIDSet.of(uids_left))
+        forms: Sequence[Sequence[bytes | None]] | None = _cut(records, kinds, uids_left)
+        if forms is None:
+            forms = await self._scanned(view, kinds, uids_left, sizes_left, pause)
         for index, kind in enumerate(kinds):
             made = {
                 uid: form for uid, form in zip(uids_left, forms[index], strict=True) if form is not None
@@ -157,9 +158,14 @@ class Outlines:
         return found
 
     async def _scanned(
-        self, view: MailboxView, uids: Sequence[int], sizes: Sequence[int], pause: Pause
-    ) -> dict[int, bytes]:
-        """The records of those of these messages that are still there; made where they are not kept."""
+        self,
+        view: MailboxView,
+        kinds: Sequence[Item],
+        uids: Sequence[int],
+        sizes: Sequence[int],
+        pause: Pause,
+    ) -> list[list[bytes | None]]:
+        """As `cut`, message by message; those of which no outline is kept are read."""
         listed: Sequence[Outlined] = await view.mailbox.outlines(UIDSet.of(uids))
         found = {one.uid: self.known(view.number, one) for one in listed}
         size_of = dict(zip(uids, sizes, strict=True))
@@ -176,7 +182,33 @@ class Outlines:
                     if source is not None:
                         source.close()
             del unscanned[: len(opened)]
-        return {uid: record for uid, record in found.items() if record is not None}
+        records = list(map(found.get, uids))
+        return [
+            [None if record is None else outline.rendered(record, FORMS[kind]) for record in records]
+            for kind in kinds
+        ]
+
+
+async def _records(view: MailboxView, uids: UIDSet) -> Records:
+    """The records of these messages, none if their mailbox cannot read many."""
+    if not uids or not IReadsOutlines.providedBy(view.mailbox):
+        return _NO_RECORDS
+    records: Records = await view.mailbox.records(uids)
+    return records
+
+
+def _cut(records: Records, kinds: Sequence[Item], uids: Sequence[int]) -> list[list[bytes]] | None:
+    """What `kinds` have of these messages, ascending; None if not all of them are among the records."""
+    start, stop = bisect_left(records.uids, uids[0]), bisect_right(records.uids, uids[-1])
+    if records.uids[start:stop] != array("I", uids):
+        return None
+    try:
+        return outline.rendered_many(
+            records.octets, records.offsets[start : stop + 1], [FORMS[kind] for kind in kinds]
+        )
+    except outline.BadRecord:
+        # Such as one of an earlier version.
+        return None
 
 
 #: Messages with UIDs that differ only in the low bits are neighbours.
@@ -248,10 +280,6 @@ def _neighbours(uids: Sequence[int]) -> Iterator[tuple[int, Sequence[int]]]:
 
 def _cost(block: list[bytes | None]) -> int:
     return sum(map(len, filter(None, block))) + _OVERHEAD * _BLOCK
-
-
-async def _waited(records: Awaitable[Records]) -> Records:
-    return await records
 
 
 _CURRENT = bytes([outline.VERSION])

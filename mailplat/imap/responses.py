@@ -192,16 +192,26 @@ class RowRenderer:
         `* n FETCH (...)` for each row.
 
         Args:
-            prepared: for each kind that columns do not have, what is said of each row.
+            prepared: for each kind that columns do not have, what is said of each row; or bytes, where NUL
+                stands between one row and the next.
         """
-        width = len(kinds) + 1
-        line = b"* %d FETCH (" + b" ".join(_FORMATS[kind] for kind in kinds) + b")\r\n"
+        last = prepared.get(kinds[-1])
+        filled = kinds[:-1] if isinstance(last, bytes) else kinds
+        width = len(filled) + 1
         values: list[object] = [None] * (width * len(columns))
         values[0::width] = numbers
-        for index, kind in enumerate(kinds, 1):
-            ready = prepared.get(kind)
-            values[index::width] = ready if ready is not None else self._column(kind, columns, recent)
-        return line * len(columns) % tuple(values)
+        for index, kind in enumerate(filled, 1):
+            said = prepared.get(kind)
+            if isinstance(said, bytes):
+                said = said.split(b"\0")
+            values[index::width] = said if said is not None else self._column(kind, columns, recent)
+        start = b"* %d FETCH (" + b" ".join(_FORMATS[kind] for kind in kinds)
+        if isinstance(last, bytes):
+            # What is ready becomes part of the format, so that it need not be taken apart.
+            start = start[:-2]
+            lines = last.replace(b"%", b"%%").replace(b"\0", b")\r\n" + start)
+            return b"".join((start, lines, b")\r\n")) % tuple(values)
+        return (start + b")\r\n") * len(columns) % tuple(values)
 
     def fields(self, columns: Columns, kinds: Sequence[Item], recent: UIDSet) -> list[list[bytes]]:
         """For each row the data items of `kinds`, to be joined with others."""

@@ -42,7 +42,7 @@ from twisted.internet.defer import Deferred
 from mailplat.imap.kept import Kept
 from mailplat.interfaces import IClaimsRecent
 from mailplat.uids import EVERYTHING, NOTHING, Run, UIDSet
-from mailplat.values import SEEN, Changes, Columns
+from mailplat.values import BLOCK, SEEN, Changes, Columns, block_of
 
 #: What a row takes in a view, in octets.
 ROW_SIZE = 32
@@ -456,11 +456,14 @@ class Selected:
 
     # Rows
 
-    def pieces(self, uids: UIDSet, most: int) -> Iterator[Rows]:
+    def pieces(self, uids: UIDSet, most: int, blocks: bool = False) -> Iterator[Rows]:
         """
         The messages of these UIDs that are still there, ascending, `most` at a time.
 
         Each piece is looked up when it is asked for, so the view may advance in between.
+
+        Args:
+            blocks: fewer, where otherwise messages of one block (`values.BLOCK`) would be parted.
         """
         runs = uids.runs
         index = 0
@@ -470,7 +473,8 @@ class Selected:
             numbers: Sequence[int] = ()
             ordered = self.view.columns.uids
             end = bisect_right(ordered, self.last)
-            while index < len(runs) and len(columns) < most:
+            full = False
+            while index < len(runs) and not full:
                 first, last = runs[index]
                 left = bisect_left(ordered, max(first, start), 0, end)
                 if left == end:
@@ -478,9 +482,15 @@ class Selected:
                     break
                 right = bisect_right(ordered, last, left, end)
                 room = left + most - len(columns)
+                full = right >= room
                 if right > room:
                     right = room
-                    start = ordered[right - 1] + 1
+                    if blocks:
+                        border = (block_of(ordered[room]) - 1) * BLOCK + 1
+                        right = bisect_left(ordered, border, left, room)
+                        if right == left and not columns.uids:
+                            right = room
+                    start = ordered[right - 1] + 1 if right > left else start
                 else:
                     index += 1
                 if left < right:

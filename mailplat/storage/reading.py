@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import accumulate, chain, islice, takewhile
 from operator import attrgetter
 from typing import Any, TypeVar
@@ -25,7 +25,7 @@ from mailplat.storage.ledger import EXPUNGED, MAILBOX, MailboxRow, columns_of
 from mailplat.storage.packs import OpenFile, OpenFiles
 from mailplat.storage.schema import connect, is_full
 from mailplat.uids import Run, UIDSet
-from mailplat.values import Changes, Columns, MailboxInfo, Outlined, Records
+from mailplat.values import Changes, Columns, Derived, MailboxInfo, Outlined, Records
 
 T = TypeVar("T")
 
@@ -53,6 +53,11 @@ _RECORDS = (
     "CAST(group_concat(ifnull(b.outline, x''), x'') AS BLOB) FROM messages AS m "
     "CROSS JOIN copies AS c ON c.id = m.copy CROSS JOIN bodies AS b ON b.id = c.body "
     "WHERE m.mailbox = ? AND m.uid BETWEEN ? AND ?"
+)
+
+_DERIVED = (
+    "SELECT kind, block, messages, octets FROM derived "
+    "WHERE mailbox = ? AND kind = ? AND block BETWEEN ? AND ? ORDER BY block"
 )
 
 _PLACES = (
@@ -203,6 +208,18 @@ def records(
     )
     octets = b"".join([values[2] for values in found])
     return row, Records(array("I", numbers), list(accumulate(lengths, initial=0)), octets)
+
+
+def derived(
+    connection: sqlite3.Connection, number: int, kinds: Collection[str], blocks: UIDSet
+) -> tuple[MailboxRow | None, list[Derived]]:
+    """See `IKeepsDerived.derived`."""
+    return mailbox(connection, number), [
+        Derived(*values)
+        for kind in kinds
+        for first, last in blocks.runs
+        for values in connection.execute(_DERIVED, (number, kind, first, last))
+    ]
 
 
 def changes(

@@ -180,8 +180,21 @@ CREATE INDEX queue_due ON queue_recipients (place, due);
 CREATE INDEX queue_notice ON queue_recipients (notice);
 """
 
+# derived.octets were made of so many messages: all that the mailbox has in this block of UIDs (values.BLOCK).
+_DERIVED = """
+CREATE TABLE derived (
+    id INTEGER PRIMARY KEY,
+    mailbox INTEGER NOT NULL,
+    block INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    messages INTEGER NOT NULL,
+    octets BLOB NOT NULL,
+    UNIQUE (mailbox, block, kind)
+);
+"""
+
 #: Step n makes version n out of version n-1; a released step never changes.
-STEPS: tuple[str, ...] = (_FIRST, _QUEUE)
+STEPS: tuple[str, ...] = (_FIRST, _QUEUE, _DERIVED)
 
 
 def connect(directory: str, *, wait: float = BUSY) -> sqlite3.Connection:

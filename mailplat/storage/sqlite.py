@@ -19,7 +19,7 @@ import os
 import sqlite3
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
@@ -33,6 +33,7 @@ from mailplat.interfaces import (
     Delivery,
     IClaimsRecent,
     ICommitsTogether,
+    IKeepsDerived,
     IMailAccount,
     IMailbox,
     IMailStore,
@@ -56,6 +57,7 @@ from mailplat.values import (
     Changes,
     Columns,
     Copied,
+    Derived,
     FlagChange,
     FlagsSet,
     MailboxInfo,
@@ -108,7 +110,7 @@ class SQLiteContent:
         self._body = self._data = None
 
 
-@implementer(IMailbox, IMovesMessages, IReadsMany, IReadsOutlines, IClaimsRecent)
+@implementer(IMailbox, IMovesMessages, IReadsMany, IReadsOutlines, IKeepsDerived, IClaimsRecent)
 class SQLiteMailbox:
     """See `IMailbox`."""
 
@@ -152,6 +154,9 @@ class SQLiteMailbox:
 
     async def records(self, uids: UIDSet) -> Records:
         return await self._read(reading.records, uids)
+
+    async def derived(self, kinds: Collection[str], blocks: UIDSet) -> Sequence[Derived]:
+        return await self._read(reading.derived, kinds, blocks)
 
     async def content(self, uid: int) -> SQLiteContent:
         store, row = self._store, self._row
@@ -230,6 +235,10 @@ class SQLiteMailbox:
     async def move(self, uids: UIDSet, destination: str) -> Copied:
         return await self._transfer(Transaction.move, uids, destination)
 
+    async def keep_derived(self, some: Sequence[Derived]) -> None:
+        number = self._row.id
+        await self._store.write(lambda txn, _: txn.keep_derived(number, some), lazy=True)
+
     async def claim_recent(self) -> UIDSet:
         await self._store.catch_up()
         row = self._row
@@ -299,7 +308,7 @@ class SQLiteAccount:
     """See `IMailAccount`."""
 
     abilities: frozenset[InterfaceClass] = frozenset(
-        (ICommitsTogether, IMovesMessages, IReadsMany, IReadsOutlines, IClaimsRecent)
+        (ICommitsTogether, IMovesMessages, IReadsMany, IReadsOutlines, IKeepsDerived, IClaimsRecent)
     )
 
     def __init__(self, store: SQLiteStore, number: int, name: str) -> None:
