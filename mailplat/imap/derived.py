@@ -71,7 +71,7 @@ class BlockForms:
         found = {
             (one.kind, one.block, one.messages): memoryview(one.octets)[1:]
             for one in await view.mailbox.derived([kind.value for kind in kinds], wanted)
-            if one.octets[:1] == _CURRENT and one.octets.count(b"\0") == one.messages - 1
+            if one.octets[:1] == _CURRENT
         }
         ready: list[list[bytes] | None] = []
         for some in blocks:
@@ -96,11 +96,11 @@ class BlockForms:
         start = 0
         for block, count in blocks_of(view, rows).items():
             for kind, each in zip(kinds, forms, strict=True):
-                octets = b"\0".join(each[start : start + count])
-                if octets.count(b"\0") == count - 1:
-                    made = Derived(kind.value, block, count, _CURRENT + octets)
+                some = each[start : start + count]
+                if b"\0" not in b"".join(some):
+                    made = Derived(kind.value, block, count, _CURRENT + b"\0".join(some))
                     self._waiting.setdefault(view, []).append(made)
-                    self._size += len(octets)
+                    self._size += len(made.octets)
             start += count
 
     async def hand_over(self, last: bool = False) -> None:

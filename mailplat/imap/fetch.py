@@ -36,9 +36,9 @@ from mailplat.wire import Wire, WireError
 #: Rows rendered at a time.
 ROWS = 1000
 
-#: Octets of outlines read in one call, about, and pieces.
+#: Octets of outlines that are read in one call, about, and pieces.
 READ = 512 * 1024
-MOST_PIECES = 4
+MOST_PIECES = 16
 
 _SET_SEEN = FlagChange(add=frozenset({"\\Seen"}))
 
@@ -128,9 +128,8 @@ class Fetching:
         try:
             while here:
                 found, records = await reading
-                if records.octets:
-                    most = READ * len(records.uids) // (OUTLINES * len(records.octets))
-                most = max(1, min(MOST_PIECES, most))
+                octets = len(records.octets) + sum(len(forms) for each in found if each for forms in each)
+                most = min(READ * len(here) // (octets + 1) + 1, MOST_PIECES)
                 some, ready = here, iter(found)
                 here, reading = ahead()
                 for piece in some:
