@@ -366,7 +366,11 @@ class IReadsOutlines(Interface):
     """A mailbox that reads the outlines of many messages in one piece."""
 
     def records(uids: UIDSet) -> Awaitable[Records]:
-        """What `IMailbox.outlines` has of these messages, in columns: FETCH of a whole mailbox asks so."""
+        """
+        What `IMailbox.outlines` has of these messages, in columns: FETCH of a whole mailbox asks so.
+
+        There may be others among them, and such as have just been expunged.
+        """
 
 
 class IKeepsDerived(Interface):

@@ -264,18 +264,15 @@ class Outlined:
 @dataclass(frozen=True, slots=True)
 class Records:
     """
-    The outlines of many messages, one after the other.
+    The outlines of many messages.
 
     Attributes:
         uids: array("I"), ascending.
-        offsets: where each record begins in `octets`, and where the last one ends; one that the
-            store does not keep is empty.
-        octets: all of them.
+        records: as `Outlined.outline`, in the same order; empty where the store keeps none.
     """
 
     uids: array[int]
-    offsets: Sequence[int]
-    octets: bytes
+    records: Sequence[bytes]
 
 
 #: So many UIDs are a block: block n has those from (n - 1) * BLOCK + 1 to n * BLOCK.

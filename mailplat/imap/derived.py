@@ -44,7 +44,7 @@ class BlockForms:
 
     _log = Logger()
 
-    def __init__(self, most: int = 4 * 1024 * 1024) -> None:
+    def __init__(self, most: int = 8 * 1024 * 1024) -> None:
         self._most = most
         self._waiting: dict[MailboxView, list[Derived]] = {}
         self._size = 0

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import compress, islice
+from itertools import chain, compress, islice
 
 from twisted.internet.defer import Deferred
 
@@ -128,7 +128,7 @@ class Fetching:
         try:
             while here:
                 found, records = await reading
-                octets = len(records.octets) + sum(len(forms) for each in found if each for forms in each)
+                octets = sum(map(len, chain(records.records, *filter(None, found))))
                 most = min(READ * len(here) // (octets + 1) + 1, MOST_PIECES)
                 some, ready = here, iter(found)
                 here, reading = ahead()

@@ -200,14 +200,14 @@ async def _records(view: MailboxView, uids: UIDSet) -> Records:
 def _cut(records: Records, kinds: Sequence[Item], uids: Sequence[int]) -> list[list[bytes]] | None:
     """What `kinds` have of these messages, ascending; None if not all of them are among the records."""
     start, stop = bisect_left(records.uids, uids[0]), bisect_right(records.uids, uids[-1])
+    some = records.records[start:stop]
     if records.uids[start:stop] != array("I", uids):
-        return None
+        there = dict(zip(records.uids, records.records, strict=True))
+        some = [there.get(uid, b"") for uid in uids]
     try:
-        return outline.rendered_many(
-            records.octets, records.offsets[start : stop + 1], [FORMS[kind] for kind in kinds]
-        )
+        return outline.rendered_many(some, [FORMS[kind] for kind in kinds])
     except outline.BadRecord:
-        # Such as one of an earlier version.
+        # Such as none, or one of an earlier version.
         return None
 
 
@@ -284,4 +284,4 @@ def _cost(block: list[bytes | None]) -> int:
 
 _CURRENT = bytes([outline.VERSION])
 
-_NO_RECORDS = Records(array("I"), (0,), b"")
+_NO_RECORDS = Records(array("I"), ())

@@ -16,7 +16,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import repeat
 from operator import add, le
 
 #: The first octet of a record.  Another one means: scan the body again.
@@ -130,12 +129,11 @@ def rendered(record: bytes, form: int) -> bytes:
     return record[start : start + lengths[form]]
 
 
-def rendered_many(records: bytes, offsets: Sequence[int], forms: Iterable[int]) -> list[list[bytes]]:
+def rendered_many(records: Sequence[bytes], forms: Iterable[int]) -> list[list[bytes]]:
     """
-    Forms of records that lie one after the other, at least one.
+    Forms of many records, at least one.
 
     Args:
-        offsets: where each begins, and where the last one ends.
         forms: ENVELOPE, BODY, BODYSTRUCTURE.
 
     Returns:
@@ -146,15 +144,16 @@ def rendered_many(records: bytes, offsets: Sequence[int], forms: Iterable[int]) 
     """
     # A loop over columns, not over messages: each step is one in C.
     try:
-        versions, *lengths = zip(*map(_LENGTHS.unpack_from, repeat(records), offsets[:-1]), strict=True)
+        versions, *lengths = zip(*map(_LENGTHS.unpack_from, records), strict=True)
     except struct.error:
         raise BadRecord("an outline that was cut off") from None
-    bounds = [list(map(_HEAD.size.__add__, offsets[:-1]))]
+    bounds = [[_HEAD.size] * len(records)]
     for column in lengths:
         bounds.append(list(map(add, bounds[-1], column)))
-    if versions.count(VERSION) < len(versions) or not all(map(le, bounds[-1], offsets[1:])):
+    if versions.count(VERSION) < len(records) or not all(map(le, bounds[-1], map(len, records))):
         raise BadRecord("an outline of another version, or cut off")
-    return [list(map(records.__getitem__, map(slice, bounds[form], bounds[form + 1]))) for form in forms]
+    pieces = [map(slice, bounds[form], bounds[form + 1]) for form in forms]
+    return [list(map(bytes.__getitem__, records, some)) for some in pieces]
 
 
 def header_size(record: bytes) -> int:

@@ -196,18 +196,15 @@ def records(
 ) -> tuple[MailboxRow | None, Records]:
     """See `IReadsOutlines.records`."""
     row = mailbox(connection, number)
-    found = [
-        values
-        for first, last in _present(row, uids)
-        for values in connection.execute(_RECORDS, (number, first, last))
-        if values[0] is not None
-    ]
-    numbers, lengths = (
-        list(map(int, ",".join(text).split(","))) if text else []
-        for text in ([values[0] for values in found], [values[1] for values in found])
-    )
-    octets = b"".join([values[2] for values in found])
-    return row, Records(array("I", numbers), list(accumulate(lengths, initial=0)), octets)
+    numbers = array("I")
+    found: list[bytes] = []
+    for first, last in _present(row, uids):
+        ((some, lengths, octets),) = connection.execute(_RECORDS, (number, first, last))
+        if some is not None:
+            numbers.extend(map(int, some.split(",")))
+            ends = list(accumulate(map(int, lengths.split(",")), initial=0))
+            found += map(octets.__getitem__, map(slice, ends, ends[1:]))
+    return row, Records(numbers, found)
 
 
 def derived(

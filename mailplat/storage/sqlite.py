@@ -46,6 +46,7 @@ from mailplat.interfaces import (
     NewMessage,
 )
 from mailplat.storage import names, queue_ledger, reading, verify
+from mailplat.storage.fresh import Fresh
 from mailplat.storage.ledger import MailboxRow, Transaction
 from mailplat.storage.packs import LARGE, PACKS, ROLL, Disk, OpenFiles
 from mailplat.storage.reading import Ahead, Body, Readers
@@ -153,7 +154,8 @@ class SQLiteMailbox:
         return await self._read(reading.outlines, uids)
 
     async def records(self, uids: UIDSet) -> Records:
-        return await self._read(reading.records, uids)
+        fresh = self._store.fresh.records(self._row.id, uids) if uids else None
+        return fresh if fresh is not None else await self._read(reading.records, uids)
 
     async def derived(self, kinds: Collection[str], blocks: UIDSet) -> Sequence[Derived]:
         return await self._read(reading.derived, kinds, blocks)
@@ -211,7 +213,10 @@ class SQLiteMailbox:
             row = txn.box(number)
             return txn.append([(row, message) for message in messages], places)
 
-        return await self._store.write(act, [message.body for message in messages])
+        uids = await self._store.write(act, [message.body for message in messages])
+        for uid, message in zip(uids, messages, strict=True):
+            self._store.fresh.add(number, uid, message.body.outline)
+        return uids
 
     async def set_flags(
         self, uids: UIDSet, change: FlagChange, unchanged_since: int | None = None
@@ -282,6 +287,8 @@ class SQLiteMailbox:
         self.keywords = row.keywords
         # What was expunged must not be found any more.
         self._ahead = None
+        if row.uid_next - old.uid_next != row.messages - old.messages:
+            self._store.fresh.forget(row.id)
         return row.modseq != old.modseq
 
     def close(self) -> None:
@@ -371,6 +378,7 @@ class SQLiteStore:
         self._poll = poll
         self._lock = -1
         self.queue = SQLiteQueue(self)
+        self.fresh = Fresh()
         self._accounts: dict[str, int] = {}
         # Ids of accounts only ever grow: up to this one all that are there are known.
         self._newest = 0
@@ -508,16 +516,18 @@ class SQLiteStore:
     ) -> tuple[Sequence[int], Sequence[int]]:
         taken = self.queue.taken(results)
 
-        def act(txn: Transaction, places: Places) -> tuple[list[int], list[int]]:
+        def act(txn: Transaction, places: Places) -> tuple[list[int], list[int], list[int]]:
             targets = [(txn.find(item.account, item.mailbox), item.message) for item in deliveries]
-            numbers = txn.append(targets, places), queue_ledger.add(txn, items, places)
+            uids, ids = txn.append(targets, places), queue_ledger.add(txn, items, places)
             queue_ledger.settle(txn, results, taken, (), places)
-            return numbers
+            return uids, ids, [row.id for row, _ in targets]
 
         bodies = [item.message.body for item in deliveries]
-        numbers = await self.write(act, bodies + [new.body for new in items])
+        uids, ids, mailboxes = await self.write(act, bodies + [new.body for new in items])
+        for mailbox, uid, item in zip(mailboxes, uids, deliveries, strict=True):
+            self.fresh.add(mailbox, uid, item.message.body.outline)
         self.queue.settled(results)
-        return numbers
+        return uids, ids
 
     # For the mailboxes
 
@@ -643,6 +653,7 @@ class SQLiteStore:
         self.files.forget(published.files)
         self._advance(published.rows)
         for number in published.gone:
+            self.fresh.forget(number)
             if (mailbox := self._live.get(number)) is not None:
                 mailbox.close()
         if published.queued:
