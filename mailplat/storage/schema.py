@@ -14,6 +14,8 @@ row of `copies`, which has the prefix that is this copy's own; that points to a 
 Each of the lower three counts what points to it, so nothing ever has to be searched for to
 know that it is dead.
 
+What is in `derived` can be made again, and goes with what it was made of.
+
 The index is in WAL mode: readers never wait for the writer, nor it for them.
 """
 
