@@ -8,6 +8,7 @@ sizes are octets, modseqs are integers that only grow within a mailbox.
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -186,6 +187,26 @@ class Columns:
 
     def __len__(self) -> int:
         return len(self.uids)
+
+    def arrays(self) -> tuple[array[int], array[int], array[int], array[int], array[int]]:
+        """uids, flags, modseqs, sizes, dates."""
+        return self.uids, self.flags, self.modseqs, self.sizes, self.dates
+
+    def extend(self, rows: Columns) -> None:
+        """Append these rows, whose UIDs must be greater than all that are here."""
+        for mine, theirs in zip(self.arrays(), rows.arrays(), strict=True):
+            mine.extend(theirs)
+        self.overflow.update(rows.overflow)
+
+    def replace(self, first: int, last: int, rows: Columns) -> None:
+        """What has a UID from `first` to `last`, both included, becomes `rows`, whose UIDs must be such."""
+        start = bisect_left(self.uids, first)
+        stop = bisect_right(self.uids, last, start)
+        for uid in self.overflow.keys() & set(self.uids[start:stop]) if self.overflow else ():
+            del self.overflow[uid]
+        for mine, theirs in zip(self.arrays(), rows.arrays(), strict=True):
+            mine[start:stop] = theirs
+        self.overflow.update(rows.overflow)
 
     def word(self, index: int) -> int:
         """The whole flag word of the row at `index`."""

@@ -22,6 +22,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from mailplat.delivery.acceptance import Acceptance, Accepted, Copy
+from mailplat.delivery.lines import tell
 from mailplat.delivery.local import LocalDelivery
 from mailplat.delivery.queue import Queue
 from mailplat.delivery.rates import Rates
@@ -173,7 +174,8 @@ class Receiver:
             "Accepted on {service} from {host}, {account}, connection {connection}: {sender} to {recipients} "
             "recipients, {size} octets: {delivered} delivered, {queued} queued, {failed} failed"
         )
-        self._log.info(
+        tell(
+            self._log,
             text if accepted.item is None else text + ", queue item {item}",
             service=peer.service,
             host=peer.host or "this machine",

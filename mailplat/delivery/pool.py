@@ -4,7 +4,6 @@ Connections that have nothing to do for the moment, kept for the next message to
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Hashable
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -28,6 +27,7 @@ class Connected(Protocol):
 
 
 K = TypeVar("K", bound=Hashable)
+H = TypeVar("H", bound=Hashable)
 C = TypeVar("C", bound=Connected)
 
 
@@ -46,23 +46,25 @@ class Pool(Generic[K, C]):
         self._most = most
         self._group = group
         self._idle: dict[C, tuple[K, IDelayedCall]] = {}
-        self._groups: Counter[Hashable] = Counter()
+        # The same by key and by group, each in the order in which it was put in.
+        self._keys: dict[K, dict[C, None]] = {}
+        self._groups: dict[Hashable, dict[C, None]] = {}
 
     def __len__(self) -> int:
         return len(self._idle)
 
     def count(self, group: Hashable) -> int:
         """How much is kept of this group."""
-        return self._groups[group]
+        return len(self._groups.get(group, ()))
 
     def take(self, key: K) -> C | None:
         """What was put in last under this key and is still usable."""
-        for connected, (its, _) in reversed(list(self._idle.items())):
-            if its == key:
-                self._remove(connected)
-                if connected.usable:
-                    return connected
-                connected.quit()
+        while key in self._keys:
+            connected = next(reversed(self._keys[key]))
+            self._remove(connected)
+            if connected.usable:
+                return connected
+            connected.quit()
         return None
 
     def put(self, key: K, connected: C) -> None:
@@ -73,14 +75,13 @@ class Pool(Generic[K, C]):
         while len(self._idle) >= self._most:
             self._close(next(iter(self._idle)))
         self._idle[connected] = key, self._clock.callLater(self._seconds, self._close, connected)
-        self._groups[self._group(key)] += 1
+        self._keys.setdefault(key, {})[connected] = None
+        self._groups.setdefault(self._group(key), {})[connected] = None
 
     def close_one(self, group: Hashable) -> None:
         """Make room: close what was put in first of this group, if there is something."""
-        for connected, (key, _) in self._idle.items():
-            if self._group(key) == group:
-                self._close(connected)
-                return
+        if group in self._groups:
+            self._close(next(iter(self._groups[group])))
 
     def close(self) -> list[Deferred[None]]:
         """Close everything; what `quit` said of each."""
@@ -94,7 +95,11 @@ class Pool(Generic[K, C]):
         key, timer = self._idle.pop(connected)
         if timer.active():
             timer.cancel()
-        group = self._group(key)
-        self._groups[group] -= 1
-        if not self._groups[group]:
-            del self._groups[group]
+        _forget(self._keys, key, connected)
+        _forget(self._groups, self._group(key), connected)
+
+
+def _forget(kept: dict[H, dict[C, None]], key: H, connected: C) -> None:
+    kept[key].pop(connected)
+    if not kept[key]:
+        del kept[key]

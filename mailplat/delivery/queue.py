@@ -30,6 +30,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
+from mailplat.delivery.lines import tell
 from mailplat.errors import Expired, HostUnreachable, MailError, NoSuchMessage, TemporaryError
 from mailplat.interfaces import (
     IDeliversWithQueue,
@@ -540,7 +541,8 @@ class Queue:
         what = "delivered"
         if outcome.error is not None:
             what = "deferred" if isinstance(outcome.error, TemporaryError) else "failed"
-        self.log.info(
+        tell(
+            self.log,
             "Queue item {item} {what}: {recipient} by {agent} to {place}, {reply}",
             item=item.id,
             what=what,

@@ -30,6 +30,7 @@ from zope.interface import implementer
 from mailplat.connection import Observe
 from mailplat.delivery.exchangers import Candidate, Exchangers
 from mailplat.delivery.hops import NextHop
+from mailplat.delivery.lines import tell
 from mailplat.delivery.pace import Pace
 from mailplat.delivery.pool import Pool
 from mailplat.delivery.turns import Turns
@@ -430,7 +431,8 @@ class Relay:
 
     def _tell(self, job: _Job, error: MailError, candidate: Candidate | None = None) -> None:
         """Nobody was spoken to, or nobody would listen."""
-        self._log.info(
+        tell(
+            self._log,
             "relay: {sender} to {recipients} by {hop}, {host}: {result}: {error}",
             sender=str(job.envelope.sender or "<>"),
             recipients=list(map(str, job.recipients)),
@@ -452,7 +454,8 @@ class Relay:
             )
             said[result, outcome.reply or str(error or "")].append(str(outcome.recipient))
         for (result, reply), recipients in said.items():
-            self._log.info(
+            tell(
+                self._log,
                 "relay: {sender} to {recipients} by {hop}, {host}[{address}]:{port}, "
                 "TLS {tls} ({required} by {policy}): {result}: {reply}",
                 sender=str(job.envelope.sender or "<>"),

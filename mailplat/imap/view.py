@@ -208,11 +208,8 @@ class MailboxView:
         # UIDs ascend in the order in which messages become visible: new ones go to the end.
         new = bisect_right(theirs.uids, mine.uids[-1])
         if new < len(theirs):
-            mine.uids.extend(theirs.uids[new:])
-            mine.flags.extend(theirs.flags[new:])
-            mine.modseqs.extend(theirs.modseqs[new:])
-            mine.sizes.extend(theirs.sizes[new:])
-            mine.dates.extend(theirs.dates[new:])
+            for column, more in zip(mine.arrays(), theirs.arrays(), strict=True):
+                column.extend(more[new:])
         if new:
             self._change(theirs, new)
         if theirs.overflow:
@@ -253,7 +250,7 @@ class MailboxView:
             gone.extend(columns.uids[piece])
         for session in self._sessions:
             session.vanished(gone, vanished)
-        arrays = (columns.uids, columns.flags, columns.modseqs, columns.sizes, columns.dates)
+        arrays = columns.arrays()
         if len(found) <= FEW_RUNS:
             for piece in reversed(found):
                 for column in arrays:
@@ -517,11 +514,8 @@ class Selected:
     def _gather(self, columns: Columns, left: int, right: int) -> None:
         mine = self.view.columns
         if columns.uids:
-            columns.uids.extend(mine.uids[left:right])
-            columns.flags.extend(mine.flags[left:right])
-            columns.modseqs.extend(mine.modseqs[left:right])
-            columns.sizes.extend(mine.sizes[left:right])
-            columns.dates.extend(mine.dates[left:right])
+            for column, more in zip(columns.arrays(), mine.arrays(), strict=True):
+                column.extend(more[left:right])
         else:
             columns.uids = mine.uids[left:right]
             columns.flags = mine.flags[left:right]

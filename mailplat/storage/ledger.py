@@ -36,7 +36,8 @@ from mailplat.values import (
     flag_word,
 )
 
-#: Kinds of entries in the change log.
+#: Kinds of entries in the change log.  New messages have none: they are the ones with the highest UIDs,
+#: and their rows know the modseq they came with.
 CHANGED, EXPUNGED = 0, 1
 
 #: How many of a mailbox's changes the log keeps at least.  What came before is found by
@@ -154,6 +155,7 @@ class Transaction:
         renamed: mailboxes or accounts were made, renamed or removed.
         queued: something was added to the queue or changed in it.
         inserted: files that got a row here.
+        waiting: octets of bodies that were written into the index.
         dead: (row, name, descriptor or -1) of files that lost theirs.
     """
 
@@ -168,6 +170,7 @@ class Transaction:
         self.renamed = False
         self.queued = False
         self.inserted: list[StoredFile] = []
+        self.waiting = 0
         self.dead: list[tuple[int, str, int]] = []
         self._guard = guard
         self._freed = False
@@ -248,13 +251,13 @@ class Transaction:
             if place.size + len(message.prefix) > LARGEST:
                 raise MessageTooLarge()
             self._has_room(row, len(targets))
-        first: dict[int, int] = {}
+        begun: set[int] = set()
         uids: list[int] = []
         for row, message in targets:
             place = places[id(message.body)]
             assert isinstance(place, Place)
-            if row.id not in first:
-                first[row.id] = row.uid_next
+            if row.id not in begun:
+                begun.add(row.id)
                 self._touch(row)
                 row.modseq += 1
             word = flag_word(message.flags, row.keywords) if message.flags else 0
@@ -267,9 +270,6 @@ class Transaction:
                     self._copy_of(place, message.body.outline, message.prefix),
                 )
             )
-        for mailbox, uid in first.items():
-            row = self.boxes[mailbox]
-            self._note(row, CHANGED, str(UIDSet(((uid, row.uid_next - 1),))))
         return uids
 
     def set_flags(
@@ -354,9 +354,9 @@ class Transaction:
             "WHERE mailbox = ? GROUP BY copy) AS d WHERE copies.id = d.copy",
             (row.id,),
         )
-        tables = ("messages", "mailbox"), ("changes", "mailbox"), ("derived", "mailbox"), ("mailboxes", "id")
-        for table, column in tables:
-            self.connection.execute(f"DELETE FROM {table} WHERE {column} = ?", (row.id,))
+        for table in ("messages", "changes", "derived", "snapshots", "snapshot_pieces"):
+            self.connection.execute(f"DELETE FROM {table} WHERE mailbox = ?", (row.id,))
+        self.connection.execute("DELETE FROM mailboxes WHERE id = ?", (row.id,))
         self.boxes.pop(row.id, None)
         self.dirty.discard(row.id)
         self.gone.add(row.id)
@@ -491,7 +491,6 @@ class Transaction:
         target.recent += len(rows)
         target.size += sum(message[3] for message in rows)
         target.unseen += sum(not message[1] & SEEN for message in rows)
-        self._note(target, CHANGED, str(UIDSet(((first, target.uid_next - 1),))))
         return Copied(
             target.uid_validity, [message[0] for message in rows], list(range(first, target.uid_next))
         )
@@ -557,21 +556,33 @@ class Transaction:
 
     def _write_bodies(self, bodies: Iterable[list[Any]]) -> None:
         counts: dict[int, int] = {}
-        rows = []
+        rows, waiting = [], []
         for body, place, outline, copies in bodies:
-            file = place.file
-            if file.row is None:
-                file.row = self.connection.execute(
-                    "INSERT INTO files (name, large, bodies) VALUES (?, ?, 0)", (file.name, int(file.large))
-                ).lastrowid
-                self.inserted.append(file)
-            counts[file.row] = counts.get(file.row, 0) + 1
-            rows.append((body, file.row, place.position, place.size, place.checksum, copies, outline))
+            if place.file is None:
+                file = 0
+                self.waiting += place.size
+                waiting.append((body, place.data))
+            else:
+                file = self.row_of(place.file)
+            counts[file] = counts.get(file, 0) + 1
+            rows.append((body, file, place.position, place.size, place.checksum, copies, outline))
         self.connection.executemany("INSERT INTO bodies VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        if waiting:
+            self.connection.executemany("INSERT INTO waiting VALUES (?, ?)", waiting)
         self.connection.executemany(
             "UPDATE files SET bodies = bodies + ? WHERE id = ?",
             [(count, row) for row, count in counts.items()],
         )
+
+    def row_of(self, file: StoredFile) -> int:
+        """The row of a file, made if it has none."""
+        if file.row is None:
+            file.row = self.connection.execute(
+                "INSERT INTO files (name, large, bodies) VALUES (?, ?, 0)", (file.name, int(file.large))
+            ).lastrowid
+            self.inserted.append(file)
+        assert file.row is not None
+        return file.row
 
     def finish(self) -> None:
         """Write everything; the caller commits."""
@@ -605,5 +616,6 @@ _BURY = (
     "DELETE FROM copies WHERE messages <= 0",
     "UPDATE files SET bodies = bodies - d.n FROM ("
     "SELECT file, count(*) AS n FROM bodies WHERE copies <= 0 GROUP BY file) AS d WHERE files.id = d.file",
+    "DELETE FROM waiting WHERE body IN (SELECT id FROM bodies WHERE copies <= 0)",
     "DELETE FROM bodies WHERE copies <= 0",
 )

@@ -31,6 +31,9 @@ LARGE = "large"
 #: A pack is left for a new one when it has this many octets.
 ROLL = 64 * 1024 * 1024
 
+#: What is no more octets together is not worth a sync of its own, and goes into the index.
+FEW = 16 * 1024
+
 #: Octets read at a time.
 _PIECE = 1024 * 1024
 
@@ -92,12 +95,20 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a body is; `checksum` is its CRC-32."""
+    """
+    Where a body is.
 
-    file: StoredFile
+    Attributes:
+        file: None if it is to go into the index.
+        checksum: its CRC-32.
+        data: the body itself, then.
+    """
+
+    file: StoredFile | None
     position: int
     size: int
     checksum: int
+    data: bytes = b""
 
 
 def lock_file(descriptor: int) -> bool:
@@ -131,6 +142,7 @@ class PackWriter:
         directory: the store's.
         candidates: answers with (row, name) of packs in the index that might have room.
         roll: octets after which a new pack is begun.
+        few: bodies of no more octets together are left to the index.
     """
 
     def __init__(
@@ -138,12 +150,14 @@ class PackWriter:
         directory: str,
         disk: Disk,
         candidates: Callable[[], Sequence[tuple[int, str]]],
-        roll: int = ROLL,
+        roll: int,
+        few: int,
     ) -> None:
         self._directory = directory
         self._disk = disk
         self._candidates = candidates
         self._roll = roll
+        self._few = few
         self._descriptor = -1
         self._resumed = False
         self._batch: list[StoredFile] = []
@@ -154,7 +168,8 @@ class PackWriter:
 
     def place(self, bodies: Sequence[Any]) -> dict[int, Place | Exception]:
         """
-        Write and sync these `ISpooledMessage`s, each once.
+        Write and sync these `ISpooledMessage`s, each once; if they are few and small, find out that they
+        are to go into the index.
 
         Returns:
             id of the body -> its place, or why this one alone could not be stored.
@@ -178,7 +193,10 @@ class PackWriter:
                     small.append((body, data))
             if self._batch:
                 self._disk.sync_directory(os.path.join(self._directory, LARGE))
-            if small:
+            if sum(len(data) for _, data in small) <= self._few:
+                for body, data in small:
+                    places[id(body)] = Place(None, 0, len(data), zlib.crc32(data), data)
+            else:
                 self._append(small, places)
         except OSError:
             self.settle(False)
@@ -404,6 +422,20 @@ class OpenFile:
     def __del__(self) -> None:
         if self.descriptor >= 0:
             os.close(self.descriptor)
+
+
+class InIndex:
+    """A body that waits in the index, to be read like an `OpenFile` that has nothing else."""
+
+    __slots__ = ("_data",)
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def read(self, start: int, length: int) -> bytes:
+        return self._data[start : start + length]
+
+    read_now = read
 
 
 class OpenFiles:

@@ -19,6 +19,7 @@ from mailplat.errors import NoSuchMessage
 from mailplat.interfaces import ISpooledMessage
 from mailplat.storage.packs import LARGE, OpenFiles
 from mailplat.storage.queue_ledger import RECIPIENT, envelope_of, recipient_of
+from mailplat.storage.reading import held
 from mailplat.storage.spool import InFile, InMemory
 from mailplat.values import NEVER, QueuedRecipient, QueueItem, QueueStatus
 
@@ -50,7 +51,7 @@ COUNTERS = "SELECT items, recipients, held FROM queue"
 OLDEST = "SELECT min(arrived) FROM queue_items"
 
 BODY = (
-    "SELECT c.prefix, b.position, b.size, b.outline, f.id, f.name, f.large FROM queue_items AS q "
+    "SELECT c.prefix, b.id, b.position, b.size, b.outline, f.id, f.name, f.large FROM queue_items AS q "
     "CROSS JOIN copies AS c ON c.id = q.copy CROSS JOIN bodies AS b ON b.id = c.body "
     "CROSS JOIN files AS f ON f.id = b.file WHERE q.id = ?"
 )
@@ -153,10 +154,11 @@ def message(
     row = connection.execute(BODY, (number,)).fetchone()
     if row is None:
         raise NoSuchMessage()
-    prefix, position, size, outline, file, name, large = row
+    prefix, body, position, size, outline, file, name, large = row
     try:
         if not large:
-            return InMemory(files.get(file, name).read(position, size), outline or b""), prefix
+            there = files.get(file, name) if file else held(connection, body)
+            return InMemory(there.read(position, size), outline or b""), prefix
         path = _linked(directory, name)
         return InFile(os.open(path, os.O_RDONLY | os.O_CLOEXEC), path, size, outline or b""), prefix
     except FileNotFoundError:

@@ -12,7 +12,7 @@ import sqlite3
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Sequence
-from itertools import accumulate, chain, islice, takewhile
+from itertools import accumulate, islice, takewhile
 from operator import attrgetter
 from typing import Any, TypeVar
 
@@ -21,11 +21,11 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 from mailplat.errors import NoSuchMessage, StorageFull
-from mailplat.storage.ledger import EXPUNGED, MAILBOX, MailboxRow, columns_of
-from mailplat.storage.packs import OpenFile, OpenFiles
+from mailplat.storage.ledger import MAILBOX, MailboxRow
+from mailplat.storage.packs import InIndex, OpenFile, OpenFiles
 from mailplat.storage.schema import connect, is_full
 from mailplat.uids import Run, UIDSet
-from mailplat.values import Changes, Columns, Derived, MailboxInfo, Outlined, Records
+from mailplat.values import Derived, MailboxInfo, Outlined, Records
 
 T = TypeVar("T")
 
@@ -34,11 +34,6 @@ AT_ONCE = 64 * 1024
 
 #: How many messages more are looked up than can be answered with, as it takes a thread.
 AHEAD = 32
-
-_COLUMNS = (
-    "SELECT uid, flags, modseq, size, date FROM messages "
-    "WHERE mailbox = ? AND uid BETWEEN ? AND ? ORDER BY uid"
-)
 
 _OUTLINES = (
     "SELECT m.uid, length(c.prefix), b.outline FROM messages AS m "
@@ -61,7 +56,7 @@ _DERIVED = (
 )
 
 _PLACES = (
-    "SELECT m.uid, c.prefix, b.position, b.size, f.id, f.name FROM messages AS m "
+    "SELECT m.uid, c.prefix, b.id, b.position, b.size, f.id, f.name FROM messages AS m "
     "CROSS JOIN copies AS c ON c.id = m.copy CROSS JOIN bodies AS b ON b.id = c.body "
     "CROSS JOIN files AS f ON f.id = b.file "
     "WHERE m.mailbox = ? AND m.uid BETWEEN ? AND ? ORDER BY m.uid"
@@ -173,12 +168,6 @@ def mailbox_named(connection: sqlite3.Connection, number: int, name: str) -> Mai
     return MailboxRow.of(values) if values else None
 
 
-def columns(connection: sqlite3.Connection, number: int, uids: UIDSet) -> tuple[MailboxRow | None, Columns]:
-    """See `IMailbox.columns`."""
-    row = mailbox(connection, number)
-    return row, _columns(connection, row, uids)
-
-
 def outlines(
     connection: sqlite3.Connection, number: int, uids: UIDSet
 ) -> tuple[MailboxRow | None, list[Outlined]]:
@@ -219,42 +208,6 @@ def derived(
     ]
 
 
-def changes(
-    connection: sqlite3.Connection, number: int, since: int
-) -> tuple[MailboxRow | None, Changes | None]:
-    """See `IMailbox.changes`; None if the mailbox was deleted."""
-    row = mailbox(connection, number)
-    if row is None:
-        return None, None
-    everybody = UIDSet(((1, row.uid_next - 1),))
-    if since <= 0:
-        return row, Changes(row.modseq, _columns(connection, row, everybody))
-    if since >= row.modseq:
-        return row, Changes(row.modseq, Columns())
-    if since < row.log_from:
-        # The log begins later.  Rows know their modseq, and who is not there has vanished.
-        there = _columns(connection, row, everybody)
-        changed = Columns.of(values for values in there.rows() if values[2] > since)
-        return row, Changes(row.modseq, changed, everybody - UIDSet.of(there.uids))
-    touched: tuple[list[Run], list[Run]] = ([], [])
-    for kind, text in connection.execute(
-        "SELECT kind, uids FROM changes WHERE mailbox = ? AND modseq > ?", (number, since)
-    ):
-        for run in text.split(","):
-            first, _, last = run.partition(":")
-            touched[kind].append((int(first), int(last or first)))
-    vanished = UIDSet(touched[EXPUNGED])
-    return row, Changes(row.modseq, _columns(connection, row, UIDSet(chain(*touched)) - vanished), vanished)
-
-
-def _columns(connection: sqlite3.Connection, row: MailboxRow | None, uids: UIDSet) -> Columns:
-    rows: list[tuple[Any, ...]] = []
-    for first, last in _present(row, uids):
-        assert row is not None
-        rows += connection.execute(_COLUMNS, (row.id, first, last)).fetchall()
-    return columns_of(rows)
-
-
 def _present(row: MailboxRow | None, uids: UIDSet) -> Iterator[Run]:
     """The runs of these UIDs up to the last one that the mailbox gave."""
     if row is not None:
@@ -274,7 +227,7 @@ class Body:
 
     __slots__ = ("file", "position", "prefix", "size", "uid")
 
-    def __init__(self, uid: int, prefix: bytes, file: OpenFile, position: int, size: int) -> None:
+    def __init__(self, uid: int, prefix: bytes, file: OpenFile | InIndex, position: int, size: int) -> None:
         self.uid = uid
         self.prefix = prefix
         self.file = file
@@ -365,12 +318,19 @@ class Ahead:
 _uid = attrgetter("uid")
 
 
+def held(connection: sqlite3.Connection, body: int) -> InIndex:
+    """A body that waits in the index."""
+    (data,) = connection.execute("SELECT data FROM waiting WHERE body = ?", (body,)).fetchone()
+    return InIndex(data)
+
+
 def _bodies(connection: sqlite3.Connection, number: int, uids: UIDSet, files: OpenFiles) -> Iterator[Body]:
     for first, last in uids.runs:
         rows = connection.execute(_PLACES, (number, first, last))
-        for uid, prefix, position, size, file, name in rows:
+        for uid, prefix, body, position, size, file, name in rows:
             try:
-                yield Body(uid, prefix, files.get(file, name), position, size)
+                there = files.get(file, name) if file else held(connection, body)
+                yield Body(uid, prefix, there, position, size)
             except FileNotFoundError:
                 # Removed while this transaction still sees its row: the message is expunged.
                 continue

@@ -3,17 +3,19 @@ The tables of the embedded store, and how a connection to them is opened.
 
 One directory holds everything:
 
-    index.sqlite    names, counters, flags, the change log, the queue, where bodies are
+    index.sqlite    names, counters, flags, the change log, the queue, where bodies are, the newest small ones
     packs/          message bodies one after the other, in files that only grow
     large/          one file for each large body
     lock            held shared by each process that uses the directory
 
 A message is a row of `messages`, or of `queue_items` if it waits in the queue; it points to a
 row of `copies`, which has the prefix that is this copy's own; that points to a row of
-`bodies`, which says where the body is and has its outline; that points to a row of `files`.
+`bodies`, which says where the body is and has its outline; that points to a row of `files`, or
+to none as long as the body waits in `waiting` (storage/waiting.py).
 Each of the lower three counts what points to it, so nothing ever has to be searched for to
 know that it is dead.
 
+`snapshots` and `snapshot_pieces` repeat what `messages` says, for speed alone (storage/snapshot.py).
 What is in `derived` can be made again, and goes with what it was made of.
 
 The index is in WAL mode: readers never wait for the writer, nor it for them.
@@ -50,7 +52,7 @@ BUSY = 30.0
 # mailboxes.version counts every change of the row, so that of two readings the newer one is
 # known.  mailboxes.log_from: the change log answers for what came after this modseq.
 # messages.flags has no type: a word of more than 63 bits is kept as a blob, big-endian.
-# changes.kind: 0 new or flags changed, 1 expunged.
+# changes.kind: 0 flags changed (in an older store also: new), 1 expunged.
 _FIRST = """
 CREATE TABLE store (
     one INTEGER PRIMARY KEY CHECK (one = 1),
@@ -182,6 +184,37 @@ CREATE INDEX queue_due ON queue_recipients (place, due);
 CREATE INDEX queue_notice ON queue_recipients (notice);
 """
 
+# Bodies that have no file yet are of file 0, which is none, and counts one more than it has: it never dies.
+_WAITING = """
+CREATE TABLE waiting (
+    body INTEGER PRIMARY KEY,
+    data BLOB NOT NULL
+);
+INSERT INTO files (id, name, large, bodies) VALUES (0, '', 0, 1);
+"""
+
+# snapshot_pieces: a mailbox's rows by UID, each column packed as snapshot.pack does it.  Both modseqs say how
+# old what is said may be at most; pieces count only if `snapshots` has the mailbox.
+_SNAPSHOTS = """
+CREATE TABLE snapshots (
+    mailbox INTEGER PRIMARY KEY,
+    modseq INTEGER NOT NULL
+);
+
+CREATE TABLE snapshot_pieces (
+    mailbox INTEGER NOT NULL,
+    piece INTEGER NOT NULL,
+    modseq INTEGER NOT NULL,
+    uids BLOB NOT NULL,
+    flags BLOB NOT NULL,
+    modseqs BLOB NOT NULL,
+    sizes BLOB NOT NULL,
+    dates BLOB NOT NULL,
+    overflow TEXT NOT NULL,
+    PRIMARY KEY (mailbox, piece)
+);
+"""
+
 # derived.octets were made of so many messages: all that the mailbox has in this block of UIDs (values.BLOCK).
 _DERIVED = """
 CREATE TABLE derived (
@@ -196,7 +229,7 @@ CREATE TABLE derived (
 """
 
 #: Step n makes version n out of version n-1; a released step never changes.
-STEPS: tuple[str, ...] = (_FIRST, _QUEUE, _DERIVED)
+STEPS: tuple[str, ...] = (_FIRST, _QUEUE, _WAITING, _SNAPSHOTS, _DERIVED)
 
 
 def connect(directory: str, *, wait: float = BUSY) -> sqlite3.Connection:

@@ -45,15 +45,16 @@ from mailplat.interfaces import (
     NewItem,
     NewMessage,
 )
-from mailplat.storage import names, queue_ledger, reading, verify
+from mailplat.storage import loading, names, queue_ledger, reading, snapshot, verify
 from mailplat.storage.fresh import Fresh
 from mailplat.storage.ledger import MailboxRow, Transaction
-from mailplat.storage.packs import LARGE, PACKS, ROLL, Disk, OpenFiles
+from mailplat.storage.packs import FEW, LARGE, PACKS, ROLL, Disk, OpenFiles
 from mailplat.storage.reading import Ahead, Body, Readers
 from mailplat.storage.schema import LOCK, connect, is_full, prepare
 from mailplat.storage.sqlite_queue import SQLiteQueue
+from mailplat.storage.waiting import WAITING
 from mailplat.storage.writer import Places, Published, Writer
-from mailplat.uids import NOTHING, UIDSet
+from mailplat.uids import NOTHING, Run, UIDSet
 from mailplat.values import (
     Changes,
     Columns,
@@ -72,6 +73,9 @@ T = TypeVar("T")
 
 #: How often a mailbox that somebody watches is looked at for what other processes did, in seconds.
 POLL = 1.0
+
+#: Rows of a mailbox that are looked at before a snapshot is worth its while.
+MOST_EFFORT = 4096
 
 #: Mailboxes that are found by name without a look at the index.
 MOST_RECENT = 256
@@ -122,6 +126,7 @@ class SQLiteMailbox:
         self._row = row
         self._gone = False
         self._ahead: Ahead | None = None
+        self._effort = 0
         self._hints: dict[object, Callable[[], None]] = {}
         self.uid_validity = row.uid_validity
         self.keywords: list[str] = row.keywords
@@ -148,17 +153,25 @@ class SQLiteMailbox:
     async def columns(self, uids: UIDSet) -> Columns:
         if not self._row.messages and self._store.is_current():
             return Columns()
-        return await self._read(reading.columns, uids)
+        return self._looked(await self._store.readers.do(loading.columns, self._row.id, uids))
 
     async def outlines(self, uids: UIDSet) -> Sequence[Outlined]:
-        return await self._read(reading.outlines, uids)
+        row, found = await self._store.readers.do(reading.outlines, self._row.id, uids)
+        self._compare(row)
+        return found
 
     async def records(self, uids: UIDSet) -> Records:
         fresh = self._store.fresh.records(self._row.id, uids) if uids else None
-        return fresh if fresh is not None else await self._read(reading.records, uids)
+        if fresh is not None:
+            return fresh
+        row, found = await self._store.readers.do(reading.records, self._row.id, uids)
+        self._compare(row)
+        return found
 
     async def derived(self, kinds: Collection[str], blocks: UIDSet) -> Sequence[Derived]:
-        return await self._read(reading.derived, kinds, blocks)
+        row, found = await self._store.readers.do(reading.derived, self._row.id, kinds, blocks)
+        self._compare(row)
+        return found
 
     async def content(self, uid: int) -> SQLiteContent:
         store, row = self._store, self._row
@@ -186,7 +199,7 @@ class SQLiteMailbox:
         row = self._row
         if since >= row.modseq and self._store.is_current():
             return Changes(row.modseq, Columns())
-        found: Changes | None = await self._read(reading.changes, since)
+        found = self._looked(await self._store.readers.do(loading.changes, row.id, since))
         if found is None:
             # Deleted: to those who have it open, all its messages vanish.
             row = self._row
@@ -269,14 +282,24 @@ class SQLiteMailbox:
 
         return await self._store.write(transfer)
 
-    async def _read(self, function: Callable[..., tuple[MailboxRow | None, T]], *arguments: Any) -> T:
-        row, result = await self._store.readers.do(function, self._row.id, *arguments)
+    def _looked(self, found: loading.Found[T]) -> T:
+        """What was read; if that was much work, the next time shall be less."""
+        self._compare(found.row)
+        self._effort += found.effort
+        if self._effort >= MOST_EFFORT and self._row.messages >= MOST_EFFORT:
+            self._effort = 0
+            Deferred.fromCoroutine(self._store.take_snapshot(self._row.id)).addErrback(
+                lambda failure: self._store.log.failure("A snapshot of a mailbox could not be taken", failure)
+            )
+        return found.result
+
+    def _compare(self, row: MailboxRow | None) -> None:
+        """The row as it was just read."""
         if row is None:
             self.close()
         elif self.advance(row):
             # Another process was faster than the poll.
             self.tell()
-        return result
 
     def advance(self, row: MailboxRow) -> bool:
         """Take this row if it is newer; True if there is something that `changes` tells."""
@@ -354,6 +377,8 @@ class SQLiteStore:
         clock: seconds since 1970; a new mailbox's UIDVALIDITY is this or, if the store has
             given that already, the next number.
         roll: octets after which a new pack is begun.
+        few: bodies of no more octets together go into the index first.
+        waiting: octets of those that are moved to a pack together.
         disk: what writes message bytes.
         poll: how often watched mailboxes are compared with what other processes did.
     """
@@ -367,6 +392,8 @@ class SQLiteStore:
         *,
         clock: Callable[[], float] = time.time,
         roll: int = ROLL,
+        few: int = FEW,
+        waiting: int = WAITING,
         disk: Disk | None = None,
         poll: float = POLL,
     ) -> None:
@@ -374,6 +401,8 @@ class SQLiteStore:
         self._reactor = reactor
         self._clock = clock
         self._roll = roll
+        self._few = few
+        self._waiting = waiting
         self._disk = disk or Disk()
         self._poll = poll
         self._lock = -1
@@ -405,6 +434,8 @@ class SQLiteStore:
             clock=self._clock,
             disk=self._disk,
             roll=self._roll,
+            few=self._few,
+            most_waiting=self._waiting,
         )
         self.readers.start()
         try:
@@ -539,6 +570,22 @@ class SQLiteStore:
     ) -> Deferred[T]:
         """See `Writer.do`."""
         return self._writer.do(act, bodies, lazy)
+
+    async def take_snapshot(self, mailbox: int) -> None:
+        """Bring a mailbox's snapshot up to date, a piece at a time, so that nobody waits for it long."""
+        try:
+            outdated = await self.readers.do(loading.outdated, mailbox)
+            modseq = outdated.modseq
+            for number, runs in outdated.pieces.items():
+                await self._take_piece(mailbox, modseq, number, runs)
+            await self.write(lambda txn, _: snapshot.claim(txn, mailbox, modseq, outdated.all), lazy=True)
+        except (NoSuchMailbox, StorageFull):
+            # It can be done without.
+            return
+
+    async def _take_piece(self, mailbox: int, modseq: int, number: int, runs: Sequence[Run]) -> None:
+        packed = await self.readers.do(loading.piece, mailbox, number, runs)
+        await self.write(lambda txn, _: snapshot.keep(txn, mailbox, modseq, number, packed), lazy=True)
 
     async def open(self, account: int, name: str) -> SQLiteMailbox:
         """

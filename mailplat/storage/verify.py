@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
+from zlib import crc32
 
+from mailplat.storage import loading
 from mailplat.storage.packs import checksum_of
 from mailplat.values import BLOCK, NEVER
 
@@ -29,6 +31,10 @@ _LOOSE = (
     ("copy", "SELECT c.id FROM copies c LEFT JOIN bodies b ON b.id = c.body WHERE b.id IS NULL"),
     ("body", "SELECT b.id FROM bodies b LEFT JOIN files f ON f.id = b.file WHERE f.id IS NULL"),
     ("queue item", "SELECT q.id FROM queue_items q LEFT JOIN copies c ON c.id = q.copy WHERE c.id IS NULL"),
+    (
+        "piece of a snapshot",
+        "SELECT p.rowid FROM snapshot_pieces p LEFT JOIN mailboxes m ON m.id = p.mailbox WHERE m.id IS NULL",
+    ),
     (
         "recipient of queue item",
         "SELECT DISTINCT r.item FROM queue_recipients r LEFT JOIN queue_items q ON q.id = r.item "
@@ -93,6 +99,8 @@ def problems(connection: sqlite3.Connection, directory: str) -> list[str]:
     for number, block, kind in connection.execute(_DERIVED):
         found.append(f"mailbox {number}: the {kind} kept for block {block} is not of the messages there")
     found += _queue(connection)
+    found += _waiting(connection)
+    found += _snapshots(connection)
     return found + list(_bodies(connection, directory))
 
 
@@ -122,6 +130,15 @@ def _queue(connection: sqlite3.Connection) -> Iterator[str]:
         yield f"queue item {item} has no recipients"
 
 
+def _snapshots(connection: sqlite3.Connection) -> Iterator[str]:
+    for mailbox, account, name in connection.execute(
+        "SELECT m.id, a.name, m.name FROM snapshots s JOIN mailboxes m ON m.id = s.mailbox "
+        "JOIN accounts a ON a.id = m.account"
+    ):
+        if loading.contradicts(connection, mailbox):
+            yield f"{account} {name}: its snapshot in the index is not what its messages are"
+
+
 def _unseen(flags: int | bytes | None) -> int:
     """1 if the flag word lacks \\Seen, which is its lowest bit; 0 where there is no message."""
     if flags is None:
@@ -132,7 +149,7 @@ def _unseen(flags: int | bytes | None) -> int:
 def _bodies(connection: sqlite3.Connection, directory: str) -> Iterator[str]:
     rows = connection.execute(
         "SELECT b.id, f.name, b.position, b.size, b.checksum FROM bodies b JOIN files f ON f.id = b.file"
-        " WHERE b.copies > 0 ORDER BY b.file, b.position"
+        " WHERE b.copies > 0 AND b.file > 0 ORDER BY b.file, b.position"
     )
     name, descriptor = "", -1
     try:
@@ -156,6 +173,20 @@ def _bodies(connection: sqlite3.Connection, directory: str) -> Iterator[str]:
     finally:
         if descriptor >= 0:
             os.close(descriptor)
+
+
+def _waiting(connection: sqlite3.Connection) -> Iterator[str]:
+    for body, checksum, data in connection.execute(
+        "SELECT b.id, b.checksum, w.data FROM bodies b LEFT JOIN waiting w ON w.body = b.id WHERE b.file = 0"
+    ):
+        if data is None:
+            yield f"body {body} should wait in the index, and does not"
+        elif crc32(data) != checksum:
+            yield f"body {body} in the index is not what was written"
+    for (body,) in connection.execute(
+        "SELECT w.body FROM waiting w LEFT JOIN bodies b ON b.id = w.body WHERE b.file IS NOT 0"
+    ):
+        yield f"body {body} waits in the index, and is elsewhere"
 
 
 def _still_there(connection: sqlite3.Connection, body: int) -> bool:

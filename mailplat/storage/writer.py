@@ -3,7 +3,8 @@ The one thread that changes the embedded store: everything waiting is committed 
 
 An operation is an act on a transaction, with the bodies it needs written first.  The
 thread takes all that wait, writes their bodies with one sync, lets each act, commits with
-one more sync, and then wakes everybody with one call into the reactor.  No operation
+one more sync, and then wakes everybody with one call into the reactor.  A few small bodies go
+into the index, and one sync does for all.  No operation
 waits for a timer: a batch is what gathered while the last one was written.
 
 If the disk fails, the batch counts as not written and its operations are told so; the
@@ -24,6 +25,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from mailplat.errors import MailError, StorageFull
+from mailplat.storage import waiting
 from mailplat.storage.ledger import MailboxRow, Transaction
 from mailplat.storage.packs import Disk, PackWriter, Place
 from mailplat.storage.schema import connect, has_no_room, is_full
@@ -108,6 +110,8 @@ class Writer:
         clock: Callable[[], float],
         disk: Disk,
         roll: int,
+        few: int,
+        most_waiting: int,
     ) -> None:
         self._directory = directory
         self._reactor = reactor
@@ -115,9 +119,11 @@ class Writer:
         self._clock = clock
         self._connection: sqlite3.Connection | None = None
         self._synchronous = True
-        self.packs = PackWriter(directory, disk, self._candidates, roll)
+        self.packs = PackWriter(directory, disk, self._candidates, roll, few)
+        self._most_waiting = most_waiting
         self.commits = 0
         self.foreign = 0
+        self._waiting = 0  # octets that wait in the index, those of other processes not counted
         self._queue: queue.SimpleQueue[Operation | None] = queue.SimpleQueue()
         self._stopped: Deferred[None] = Deferred()
         self._stopping = False
@@ -132,6 +138,7 @@ class Writer:
         """
         connection = self._open()
         (self.commits,) = connection.execute("SELECT commits FROM store").fetchone()
+        self._waiting = waiting.octets(connection)
         if bury and connection.execute("SELECT 1 FROM files WHERE bodies <= 0").fetchone():
             self._commit([Operation(lambda txn, _: txn.bury(), (), True)])
 
@@ -167,25 +174,43 @@ class Writer:
             batch: list[Operation] = []
             octets = 0
             try:
-                waiting = self._queue.get()
+                operation = self._queue.get()
                 while True:
-                    if waiting is None:
+                    if operation is None:
                         ended = True
                         break
-                    if not waiting.cancelled:
-                        batch.append(waiting)
-                        octets += sum(body.size for body in waiting.bodies)
+                    if not operation.cancelled:
+                        batch.append(operation)
+                        octets += sum(body.size for body in operation.bodies)
                     if len(batch) >= MOST_OPERATIONS or octets >= MOST_OCTETS:
                         break
-                    waiting = self._queue.get_nowait()
+                    operation = self._queue.get_nowait()
             except queue.Empty:
                 pass
             if batch:
                 self._write(batch)
+            if self._waiting >= self._most_waiting:
+                self._gather()
         self.packs.close()
         if self._connection is not None:
             self._connection.close()
         self._reactor.callFromThread(self._end)
+
+    def _gather(self) -> None:
+        """Move the bodies that wait in the index to a pack."""
+        self._waiting = 0
+        try:
+            bodies = waiting.oldest(self._connection or self._open())
+        except sqlite3.Error:
+            self._reopen()
+            return
+        # It need not be durable: if it is lost, they wait as before.
+        gathering = Operation(lambda txn, places: waiting.move(txn, bodies, places), bodies, True)
+        gathering.deferred.addErrback(
+            lambda failure: self._log.info("Bodies stay in the index: {error}", error=str(failure.value))
+        )
+        # By itself: nobody's mail is refused because a pack cannot be written.
+        self._write([gathering])
 
     def _end(self) -> None:
         # The thread has nothing left to do but return.
@@ -314,6 +339,7 @@ class Writer:
             self.packs.remove(name)
             if descriptor >= 0:
                 os.close(descriptor)
+        self._waiting += transaction.waiting
         published.rows += [transaction.boxes[mailbox] for mailbox in transaction.dirty]
         published.gone |= transaction.gone
         published.accounts |= transaction.accounts
@@ -353,5 +379,5 @@ class Writer:
     def _candidates(self) -> list[tuple[int, str]]:
         connection = self._connection or self._open()
         return connection.execute(
-            "SELECT id, name FROM files WHERE NOT large ORDER BY id DESC LIMIT 4"
+            "SELECT id, name FROM files WHERE id > 0 AND NOT large ORDER BY id DESC LIMIT 4"
         ).fetchall()

@@ -39,6 +39,9 @@ SHARED = "shared@example.test"
 #: Small, so that packs are left, buried and removed all the time.
 ROLL = 64 * 1024
 
+#: Small too, so that some bodies wait in the index, and are moved to a pack.
+FEW, WAITING = 4_000, 20_000
+
 #: Messages of more octets come from a file.
 IN_MEMORY = 20_000
 
@@ -235,7 +238,7 @@ class Worker:
 def main(directory: str, seed: str, *names: str) -> None:
     from twisted.internet import reactor
 
-    store: Any = SQLiteStore(directory, reactor, roll=ROLL)
+    store: Any = SQLiteStore(directory, reactor, roll=ROLL, few=FEW, waiting=WAITING)
     spool = Spool(os.path.join(directory, "..", f"spool-{names[0]}"), reactor, in_memory=IN_MEMORY)
 
     async def work() -> None:

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from mailplat.errors import NoSuchAccount, NoSuchMailbox
-from mailplat.storage import reading
+from mailplat.storage import loading, reading
 from mailplat.storage.sqlite import SQLiteStore
 from mailplat.uids import EVERYTHING
 
@@ -113,5 +113,5 @@ class SharingTests(TestCase):
         ours, _ = await self.stores()
         await ours.create_account(ALICE)
         mailbox = await (await ours.account(ALICE)).open("INBOX")
-        self.patch(reading, "columns", None)
+        self.patch(loading, "columns", None)
         self.assertEqual(list((await mailbox.columns(EVERYTHING)).uids), [])

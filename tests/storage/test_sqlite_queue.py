@@ -45,7 +45,7 @@ class SQLiteQueueTests(QueueStoreContract, TestCase):
         return await self.started()
 
     async def started(self) -> SQLiteQueue:
-        self.store = store = SQLiteStore(self.directory, reactor, disk=self.disk, poll=0.01)
+        self.store = store = SQLiteStore(self.directory, reactor, few=0, disk=self.disk, poll=0.01)
         await store.start()
         self.addCleanup(lambda: Deferred.fromCoroutine(self.finish(store)))
         return store.queue

@@ -25,7 +25,7 @@ class Filled:
         scratch = TemporaryDirectory()
         self.addCleanup(scratch.cleanup)
         self.directory = scratch.name
-        store = SQLiteStore(self.directory, reactor)
+        store = SQLiteStore(self.directory, reactor, few=0)
         await store.start()
         await store.create_account(ALICE)
         inbox = await (await store.account(ALICE)).open("INBOX")
@@ -35,7 +35,7 @@ class Filled:
         await store.stop()
 
     async def problems(self):
-        store = SQLiteStore(self.directory, reactor)
+        store = SQLiteStore(self.directory, reactor, few=0)
         await store.start()
         try:
             return await store.verify()
@@ -66,7 +66,7 @@ class VerifyTests(Filled, TestCase):
             body = spool.begin()
             await body.write(b"Subject: large\r\n\r\n" + b"0123456789abcd\r\n" * 100_000)
             message = await body.finish()
-            store = SQLiteStore(self.directory, reactor)
+            store = SQLiteStore(self.directory, reactor, few=0)
             await store.start()
             inbox = await (await store.account(ALICE)).open("INBOX")
             await inbox.append([NewMessage(message, b"", frozenset(), 0)])
@@ -109,12 +109,44 @@ class VerifyTests(Filled, TestCase):
         self.assertIn("counters say", problem)
 
 
+class VerifySnapshotTests(Filled, TestCase):
+    """With a snapshot of a mailbox."""
+
+    async def filled(self):
+        await super().filled()
+        store = SQLiteStore(self.directory, reactor)
+        await store.start()
+        inbox = await (await store.account(ALICE)).open("INBOX")
+        await store.take_snapshot(inbox._row.id)
+        await store.stop()
+
+    async def test_well(self):
+        await self.filled()
+        self.assertEqual(await self.problems(), [])
+
+    async def test_damage(self):
+        otherwise = f"{ALICE} INBOX: its snapshot in the index is not what its messages are"
+        for statement, complaint in (
+            ("UPDATE snapshot_pieces SET sizes = x'01000000'", otherwise),
+            ("UPDATE snapshot_pieces SET flags = x'00'", otherwise),
+            ("UPDATE snapshot_pieces SET overflow = '{'", otherwise),
+            ("UPDATE snapshot_pieces SET piece = 1", otherwise),
+            ("UPDATE snapshots SET modseq = modseq + 1", otherwise),
+            ("DELETE FROM snapshot_pieces", otherwise),
+            ("UPDATE snapshot_pieces SET mailbox = 99", "piece of a snapshot 1 refers to something that is"),
+        ):
+            await self.filled()
+            self.index(statement)
+            problems = await self.problems()
+            self.assertTrue(any(complaint in problem for problem in problems), (statement, problems))
+
+
 class VerifyQueueTests(Filled, TestCase):
     """With a queue that has something in it."""
 
     async def filled(self):
         await super().filled()
-        store = SQLiteStore(self.directory, reactor)
+        store = SQLiteStore(self.directory, reactor, few=0)
         await store.start()
         one = QueuedRecipient(0, Target("relay", "there", Address("x", "there")), due=5)
         bodies = [MemoryMessage(b"Subject: x\r\n\r\n" + text * 100 + b"\r\n") for text in (b"three", b"four")]

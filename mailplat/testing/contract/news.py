@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 from mailplat.interfaces import IMailbox
 from mailplat.testing.contract.base import ALICE, StoreCase, body, named, some, wants
 from mailplat.uids import EVERYTHING, NOTHING, UIDSet
@@ -128,6 +130,29 @@ class News(StoreCase):
         news = await mailbox.changes(upto)
         self.assertEqual(len(news.changed), 0)
         self.assertGreater(news.upto, upto)
+
+    @wants("accepts_mail", "expunges_mail", "keeps_flags")
+    async def test_from_every_moment(self) -> None:
+        """Whoever looked last at whatever moment of a story catches up with its end in one step."""
+        chance = Random(3)
+        mailbox = await self.filled(2)
+        followers = []
+        for _ in range(60):
+            followers.append(Follower(mailbox))
+            await followers[-1].follow()
+            uids = (await mailbox.columns(EVERYTHING)).uids
+            chosen = some(*chance.sample(uids, min(len(uids), chance.randrange(1, 4))))
+            step = chance.randrange(4)
+            if step < 2:
+                await mailbox.append([self.message() for _ in range(chance.randrange(1, 4))])
+            elif step == 2:
+                await mailbox.set_flags(chosen, FlagChange(add=frozenset({f"key{chance.randrange(5)}"})))
+            else:
+                await mailbox.expunge(chosen, deleted_only=False)
+        there = list((await mailbox.columns(EVERYTHING)).rows())
+        for follower in followers:
+            await follower.follow()
+            self.assertEqual(follower.seen(), there)
 
     @wants("makes_mailboxes")
     async def test_a_deleted_mailbox_is_empty(self) -> None:
