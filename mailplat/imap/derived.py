@@ -3,9 +3,9 @@ ENVELOPE, BODY and BODYSTRUCTURE of whole blocks of messages, as far as a mailbo
 
 A client that has no copy asks for them of all messages; outlines lie where their bodies' rows are,
 all over the store.  So what was cut out once is given to the mailbox, for neighbours together
-(`IKeepsDerived`), and the next client's answer is made of a few large reads.  A block's forms stand
-one after the other with NUL between, which none of them can contain (RFC 3501 §9 CHAR8), after the
-version of outlines that they were cut out of.
+(`IKeepsDerived`), and the next client's answer is made of a few large reads.  What is kept of a block
+is the version of outlines that its forms were cut out of, and the forms, with NUL between, which
+none of them can contain (RFC 3501 §9 CHAR8).
 
 What was made is handed over behind the answer that it was made for.
 """
@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
+from itertools import repeat
+from operator import contains
 
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
@@ -69,9 +71,9 @@ class BlockForms:
         if not wanted:
             return [None] * len(pieces)
         found = {
-            (one.kind, one.block, one.messages): memoryview(one.octets)[1:]
+            (one.kind, one.block, one.messages): memoryview(one.octets)[2:]
             for one in await view.mailbox.derived([kind.value for kind in kinds], wanted)
-            if one.octets[:1] == _CURRENT
+            if one.octets[:2] == _CURRENT + b"\0"
         }
         ready: list[list[bytes] | None] = []
         for some in blocks:
@@ -97,8 +99,8 @@ class BlockForms:
         for block, count in blocks_of(view, rows).items():
             for kind, each in zip(kinds, forms, strict=True):
                 some = each[start : start + count]
-                if b"\0" not in b"".join(some):
-                    made = Derived(kind.value, block, count, _CURRENT + b"\0".join(some))
+                if not any(map(contains, some, repeat(0))):
+                    made = Derived(kind.value, block, count, b"\0".join((_CURRENT, *some)))
                     self._waiting.setdefault(view, []).append(made)
                     self._size += len(made.octets)
             start += count

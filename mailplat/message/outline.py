@@ -14,9 +14,9 @@ mailbox puts before its own copy.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import add, le
+from operator import add
 
 #: The first octet of a record.  Another one means: scan the body again.
 VERSION = 2
@@ -129,12 +129,12 @@ def rendered(record: bytes, form: int) -> bytes:
     return record[start : start + lengths[form]]
 
 
-def rendered_many(records: Sequence[bytes], forms: Iterable[int]) -> list[list[bytes]]:
+def rendered_many(records: Sequence[bytes], forms: Sequence[int]) -> list[list[bytes]]:
     """
     Forms of many records, at least one.
 
     Args:
-        forms: ENVELOPE, BODY, BODYSTRUCTURE.
+        forms: some of ENVELOPE, BODY and BODYSTRUCTURE.
 
     Returns:
         for each of `forms` that of each record.
@@ -147,13 +147,18 @@ def rendered_many(records: Sequence[bytes], forms: Iterable[int]) -> list[list[b
         versions, *lengths = zip(*map(_LENGTHS.unpack_from, records), strict=True)
     except struct.error:
         raise BadRecord("an outline that was cut off") from None
-    bounds = [[_HEAD.size] * len(records)]
-    for column in lengths:
-        bounds.append(list(map(add, bounds[-1], column)))
-    if versions.count(VERSION) < len(records) or not all(map(le, bounds[-1], map(len, records))):
-        raise BadRecord("an outline of another version, or cut off")
-    pieces = [map(slice, bounds[form], bounds[form + 1]) for form in forms]
-    return [list(map(bytes.__getitem__, records, some)) for some in pieces]
+    if versions.count(VERSION) < len(records):
+        raise BadRecord("an outline of another version")
+    found: dict[int, list[bytes]] = {}
+    starts = [_HEAD.size] * len(records)
+    for form, column in enumerate(lengths[: max(forms) + 1]):
+        ends = list(map(add, starts, column))
+        if form in forms:
+            found[form] = list(map(bytes.__getitem__, records, map(slice, starts, ends)))
+            if sum(map(len, found[form])) < sum(column):
+                raise BadRecord("an outline that was cut off")
+        starts = ends
+    return [found[form] for form in forms]
 
 
 def header_size(record: bytes) -> int:

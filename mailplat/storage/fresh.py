@@ -58,6 +58,11 @@ class Fresh:
         if arrivals is not None:
             self._size -= arrivals.size
 
+    def has(self, mailbox: int, first: int, last: int) -> bool:
+        """All messages with these UIDs are known, whatever became of them."""
+        known = self._arrivals.get(mailbox)
+        return known is not None and known.first <= first and last < known.first + len(known.records)
+
     def records(self, mailbox: int, uids: UIDSet) -> Records | None:
         """
         Those of these messages, and of others between them; None if not all of them are known.
@@ -65,12 +70,10 @@ class Fresh:
         Args:
             uids: at least one.
         """
-        arrivals = self._arrivals.get(mailbox)
-        if arrivals is None:
+        if not self.has(mailbox, uids.first, uids.last):
             return None
+        arrivals = self._arrivals[mailbox]
         start, stop = uids.first - arrivals.first, uids.last + 1 - arrivals.first
-        if start < 0 or stop > len(arrivals.records):
-            return None
         return Records(array("I", range(uids.first, uids.last + 1)), arrivals.records[start:stop])
 
 

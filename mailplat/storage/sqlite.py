@@ -56,6 +56,7 @@ from mailplat.storage.waiting import WAITING
 from mailplat.storage.writer import Places, Published, Writer
 from mailplat.uids import NOTHING, Run, UIDSet
 from mailplat.values import (
+    BLOCK,
     Changes,
     Columns,
     Copied,
@@ -169,6 +170,9 @@ class SQLiteMailbox:
         return found
 
     async def derived(self, kinds: Collection[str], blocks: UIDSet) -> Sequence[Derived]:
+        if self._store.fresh.has(self._row.id, (blocks.first - 1) * BLOCK + 1, blocks.last * BLOCK):
+            # Of what has just come in nothing was kept, or others kept it.
+            return []
         row, found = await self._store.readers.do(reading.derived, self._row.id, kinds, blocks)
         self._compare(row)
         return found
@@ -256,6 +260,7 @@ class SQLiteMailbox:
     async def keep_derived(self, some: Sequence[Derived]) -> None:
         number = self._row.id
         await self._store.write(lambda txn, _: txn.keep_derived(number, some), lazy=True)
+        self._store.fresh.forget(number)
 
     async def claim_recent(self) -> UIDSet:
         await self._store.catch_up()

@@ -127,7 +127,7 @@ READERS = (
     Outline.from_bytes,
     *(partial(outline.rendered, form=form) for form in range(3)),
     lambda record: outline.rendered_many([record_of(b"\r\n"), record], [outline.BODY]),
-    lambda record: outline.rendered_many([record], []),
+    lambda record: outline.rendered_many([record], range(3)),
     outline.header_size,
 )
 
@@ -182,6 +182,14 @@ class DamageTests(SynchronousTestCase):
         for end in range(len(record)):
             with self.assertRaises(BadRecord):
                 Outline.from_bytes(record[:end])
+
+    def test_many_of_which_one_is_cut_off(self) -> None:
+        record = record_of(corpus.message("forwarded"))
+        whole = [outline.rendered(record, form) for form in range(3)]
+        end = len(record) - len(record.partition(whole[2])[2])
+        self.assertEqual(outline.rendered_many([record[:end]], range(3)), [[form] for form in whole])
+        with self.assertRaises(BadRecord):
+            outline.rendered_many([record, record[: end - 1], record], [outline.BODYSTRUCTURE])
 
     def test_too_long(self) -> None:
         record = record_of(corpus.message("basic"))
