@@ -51,7 +51,9 @@ class Imap:
                 raise Refused(f"{text[:40]}: the server hung up")
             octets += length
             if count:
-                border = end[1 - len(count) :] + self.buffer[: min(length, len(count) - 1)]
+                # What begins in one piece and ends in the next; a single octet never does.
+                overlap = len(count) - 1
+                border = end[len(end) - overlap :] + self.buffer[: min(length, overlap)]
                 hits += border.count(count) + self.buffer.count(count, 0, length)
             end = (end + view[max(0, length - 8192) : length])[-8192:]
             if end.endswith(b"\r\n"):

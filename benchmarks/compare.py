@@ -4,10 +4,13 @@ Ours beside its peers, A B A B on one machine: the whole table, as Markdown.
     python -m benchmarks.compare [--rows smtp-accept,fetch-flags] [--runs 3] [--peers postfix]
 
 The first line is about the machine, and the last ones say which versions ran and which
-servers were left out, and why.
+servers were left out, and why.  How it goes is told on standard error.
 """
 
 from __future__ import annotations
+
+import sys
+import time
 
 from benchmarks import machine, report
 from benchmarks.options import parse
@@ -21,8 +24,11 @@ def main(arguments: list[str] | None = None) -> None:
     wanted = set(options.peers.split(",")) if options.peers else {kind.name for kind in SERVERS}
     print(f"{machine.words(options.data)}; {command}\n\n{report.HEAD}", flush=True)
     notes = []
+    began = time.monotonic()
     with stage(options.effort, options.data, options.profile) as running:
         for row in chosen(options.rows):
+            minutes, seconds = divmod(int(time.monotonic() - began), 60)
+            print(f"{minutes:02}:{seconds:02} {row.name}: {row.title}", file=sys.stderr, flush=True)
             peers = [peer for peer in row.peers if peer.name in wanted]
             result = running.run(row, [Mailplat, *peers], options.runs)
             for line in report.table_rows(result):

@@ -113,8 +113,13 @@ class Stage:
         return result
 
     def close(self) -> None:
-        for server in self.servers.values():
-            server.remove()
+        """Stop all servers, and remove what they left, whatever fails of it."""
+        with contextlib.ExitStack() as ends:
+            # The last is done first.
+            for server in self.servers.values():
+                ends.callback(server.remove)
+            for server in self.servers.values():
+                ends.callback(server.stop)
 
     @contextlib.contextmanager
     def _noting(self, result: Result, name: str) -> Iterator[None]:

@@ -21,14 +21,15 @@ wants; no further event is handed out while the peer leaves our output unread.
 
 from __future__ import annotations
 
+import socket
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context, copy_context
 from dataclasses import dataclass, replace
 from math import inf
 from secrets import token_hex
 from typing import Any, Protocol
 
-from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
@@ -43,6 +44,7 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.internet.protocol import ServerFactory, connectionDone
+from twisted.internet.tcp import Connection as TCPConnection
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -51,8 +53,18 @@ from mailplat.tls import tls_info
 from mailplat.values import Peer, TLSInfo
 from mailplat.wire import Engine, Need, PeerGone, Stopping, TimedOut, Wake, Wire, WireError
 
-#: Output is handed to the transport once this much has gathered, in octets.
-GATHER = 64 * 1024
+#: What an engine answers when it has no event.
+NOTHING_YET = Need.DATA
+
+#: Output is sent once this much has gathered, in octets: a piece of 128 KiB leaves with what is around it.
+GATHER = 192 * 1024
+
+#: Less than this, in octets, is not worth a packet while there is more to say; and it is joined before it is
+#: sent, as the kernel takes one buffer more quickly than many.
+FEW = 16 * 1024
+
+#: Buffers for one sendmsg; the least IOV_MAX that POSIX systems have in practice.
+_BUFFERS = 1024
 
 #: How long one session may keep the reactor before others get a turn, in seconds.
 TURN = 0.005
@@ -120,6 +132,19 @@ class Owner(Protocol):
     def gone(self, connection: Connection) -> None: ...
 
 
+class _Wait(Deferred[None]):
+    """
+    What a session awaits of its connection.
+
+    Who runs the session sees it once and then resumes the session: the connection itself does that
+    without firing it, so that the next wait can be the same object.  Awaited by a coroutine that
+    Twisted runs, within a login for example, it is fired as any Deferred is.
+    """
+
+    def __await__(self) -> Generator[Deferred[None], None, None]:
+        yield self
+
+
 @implementer(IHandshakeListener, IHalfCloseableProtocol, IPushProducer)
 class Connection(TwistedProtocol):
     """One peer.  Made by its owner's `buildProtocol`; lives as long as its transport."""
@@ -132,17 +157,19 @@ class Connection(TwistedProtocol):
     _lost = False
     _secured = False  # TLS was started or was there from the start
     _choked = False  # the peer has not read what it was sent
-    _prompt = False  # the transport takes bytes at once, see `_send`
+    _socket: socket.socket | None = None  # takes bytes at once, see `_flush`
+    _coroutine: Coroutine[Any, Any, None] | None = None  # the session
+    _direct = False  # it waits for us, and nobody runs it in between
     _reading = True
     _woken = False
     _wakeable = False
-    _waiting: Deferred[None] | None = None
     _waiting_for = ""  # "data", "room" or "turn"
     _deadline = 0.0
     _patience = _most_patience = inf  # seconds that the peer may have us wait in this phase
     _earned = 0.0  # seconds of it that an octet gives back
     _since = 0.0  # waiting up to here has been counted
     _timer: IDelayedCall | None = None
+    _due = inf  # when it fires
     _closing: IDelayedCall | None = None
     _turn = 0.0
     _observer: Observer | None = None
@@ -152,6 +179,7 @@ class Connection(TwistedProtocol):
         self._reactor = factory.reactor
         self._out: list[bytes] = []
         self._gathered = 0
+        self._waiting = _Wait()
         self._id = token_hex(6)
         self._peer = _peer(factory.service, address, self._id)
 
@@ -164,11 +192,12 @@ class Connection(TwistedProtocol):
             self.transport.setTcpNoDelay(True)
             self.transport.setTcpKeepAlive(True)
         secured = ISSLTransport.providedBy(self.transport)
-        # A wrapper around a FileDescriptor is none: its bytes are not those that are sent.
-        self._prompt = isinstance(self.transport, FileDescriptor) and not secured
+        # A wrapper around a transport is none: its bytes are not those that are sent.
+        if isinstance(self.transport, TCPConnection) and not secured:
+            self._socket = self.transport.getHandle()
         # A producer that is pulled is called when everything has been sent, one that pushes
         # when too much is waiting and then no more.
-        self.transport.registerProducer(self, not self._prompt)
+        self.transport.registerProducer(self, self._socket is None)
         if secured:
             # The session greets only once it knows what TLS it speaks.
             self._secured = True
@@ -193,7 +222,9 @@ class Connection(TwistedProtocol):
         engine.receive(data)
         if self._earned:
             if self._waiting_for == "data":
-                self._count_waiting(self._reactor.seconds())
+                now = self._reactor.seconds()
+                self._patience -= now - self._since
+                self._since = now
             self._patience = min(self._patience + len(data) * self._earned, self._most_patience)
         if self._waiting_for == "data":
             self._resume()
@@ -224,7 +255,7 @@ class Connection(TwistedProtocol):
         self._cancel_timer()
         if self._closing is not None and self._closing.active():
             self._closing.cancel()
-        if self._waiting is not None:
+        if self._waiting_for:
             self._resume()
         if self._observer is not None:
             self._observer.ended(reason.getErrorMessage())
@@ -290,10 +321,10 @@ class Connection(TwistedProtocol):
             await self.drained()
         deadline = 0.0
         while True:
-            if isinstance(self._over, Stopping):
+            if self._over is not None and isinstance(self._over, Stopping):
                 raise self._over
             event = engine.next_event()
-            if event is not Need.DATA:
+            if event is not NOTHING_YET:
                 if self._observer is not None:
                     self._observer.received(event)
                 if not self._reading and engine.buffered <= engine.most_buffered:
@@ -318,11 +349,14 @@ class Connection(TwistedProtocol):
                 raise TimedOut()
             self._wakeable = wakeable
             self._deadline = deadline
-            self._watch_clock()
+            if self._due > deadline:
+                self._watch_clock()
             self._since = now
-            await self._wait("data")
+            self._waiting_for = "data"
+            await self._waiting
             self._wakeable = False
-            self._count_waiting(self._turn)
+            # Only while we wait for the peer does time run against it.
+            self._patience -= self._turn - self._since
 
     def phase(self, patience: float | None, rate: float = 0.0) -> None:
         self._patience = self._most_patience = inf if patience is None else patience
@@ -337,11 +371,14 @@ class Connection(TwistedProtocol):
             self._flush()
 
     async def drained(self) -> None:
+        if self._gathered < FEW and not self._choked and not self._lost:
+            return
         self._flush()
         while self._choked and not self._lost:
             self._deadline = self._reactor.seconds() + self.factory.connection_limits.write_timeout
             self._watch_clock()
-            await self._wait("room")
+            self._waiting_for = "room"
+            await self._waiting
             if self._choked and not self._lost and self._reactor.seconds() >= self._deadline:
                 # Nothing can be said to a peer that does not read.
                 self.transport.abortConnection()
@@ -353,7 +390,8 @@ class Connection(TwistedProtocol):
         if self._reactor.seconds() - self._turn > TURN:
             self._flush()
             self._reactor.callLater(0, self._next_turn)
-            await self._wait("turn")
+            self._waiting_for = "turn"
+            await self._waiting
         if self._lost:
             raise PeerGone()
 
@@ -374,8 +412,8 @@ class Connection(TwistedProtocol):
         if self._observer is not None:
             self._observer.secured(None)
         if not self._lost:
-            if self._prompt:
-                self._prompt = self._choked = False
+            if self._socket is not None:
+                self._socket, self._choked = None, False
                 self.transport.unregisterProducer()
                 self.transport.startTLS(self.factory.tls)
                 self.transport.registerProducer(self, True)
@@ -384,11 +422,6 @@ class Connection(TwistedProtocol):
 
     # Inside
 
-    def _count_waiting(self, now: float) -> None:
-        """Only while we wait for the peer does time run against it."""
-        self._patience -= now - self._since
-        self._since = now
-
     def _start(self) -> None:
         if self.factory.observe is not None:
             self._observer = self.factory.observe(self._peer)
@@ -396,12 +429,41 @@ class Connection(TwistedProtocol):
         self.engine = session.engine
         self._running = True
         self._turn = self._reactor.seconds()
-        Deferred.fromCoroutine(session.run()).addBoth(self._ended)
+        self._coroutine = session.run()
+        self._context: Context = copy_context()
+        self._go_on()
 
-    def _ended(self, result: object) -> None:
+    def _go_on(self, result: object = None) -> None:
+        """
+        Run the session until it waits again, for us or for somebody's Deferred.
+
+        What `Deferred.fromCoroutine` does, without a new Deferred and its callbacks for each
+        command: while the session waits for us `_resume` comes here by itself.
+        """
+        coroutine, run = self._coroutine, self._context.run
+        assert coroutine is not None
+        try:
+            if isinstance(result, Failure):
+                awaited = run(result.throwExceptionIntoGenerator, coroutine)
+            else:
+                awaited = run(coroutine.send, None)
+        except StopIteration:
+            self._ended(None)
+        except BaseException:
+            self._ended(Failure())
+        else:
+            if awaited is self._waiting:
+                self._direct = True
+            elif isinstance(awaited, Deferred):
+                awaited.addBoth(self._go_on)
+            else:
+                self._go_on(Failure(TypeError(f"a session awaits {awaited!r}, which is no Deferred")))
+
+    def _ended(self, result: Failure | None) -> None:
         self._running = False
+        self._coroutine = None
         self._cancel_timer()
-        if isinstance(result, Failure) and not isinstance(result.value, WireError):
+        if result is not None and not isinstance(result.value, WireError):
             self.factory.log.failure(
                 "{service} session {connection} failed",
                 failure=result,
@@ -411,7 +473,7 @@ class Connection(TwistedProtocol):
         if self._lost:
             return
         # The transport has to take a turn to close anyway, and sends the last words in it.
-        self._prompt = False
+        self._socket = None
         self._flush()
         self.transport.unregisterProducer()
         self.transport.loseConnection()
@@ -419,36 +481,39 @@ class Connection(TwistedProtocol):
         self._closing = self._reactor.callLater(self.factory.connection_limits.write_timeout, self.abort)
 
     def _flush(self) -> None:
-        if self._out:
-            data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
-            self._out.clear()
-            self._gathered = 0
-            if not self._lost:
-                self._send(data)
-
-    def _send(self, data: bytes) -> None:
         """
-        Write now, not at the reactor's next turn: to be told that a socket can be written to, which
-        it almost always can, takes three system calls more.
+        Send what has gathered; in clear now, not at the reactor's next turn: to be told that a socket can
+        be written to, which it almost always can, takes three system calls more.
         """
-        if self._prompt and not self._choked:
-            sent = self.transport.writeSomeData(data)
-            # What it answers if the connection broke is no number; the reactor finds out by itself.
-            if sent == len(data):
+        out, size = self._out, self._gathered
+        if not out:
+            return
+        self._out, self._gathered = [], 0
+        if self._lost:
+            return
+        sent = 0
+        if self._socket is not None and not self._choked:
+            if len(out) > 1 and (size < FEW or len(out) > _BUFFERS):
+                out = [b"".join(out)]
+            try:
+                sent = self._socket.send(out[0]) if len(out) == 1 else self._socket.sendmsg(out)
+            except OSError:
+                # There is no room, or the connection broke, which the reactor finds out by itself.
+                sent = 0
+            if sent == size:
                 return
             self._choked = True
-            data = data[sent:] if isinstance(sent, int) else data
-        self.transport.write(data)
-
-    def _wait(self, what: str) -> Deferred[None]:
-        self._waiting_for = what
-        self._waiting = Deferred()
-        return self._waiting
+        data = out[0] if len(out) == 1 else b"".join(out)
+        self.transport.write(data[sent:] if sent else data)
 
     def _resume(self) -> None:
-        waiting, self._waiting, self._waiting_for = self._waiting, None, ""
+        self._waiting_for = ""
         self._turn = self._reactor.seconds()
-        if waiting is not None:
+        if self._direct:
+            self._direct = False
+            self._go_on()
+        else:
+            waiting, self._waiting = self._waiting, _Wait()
             waiting.callback(None)
 
     def _wake_up(self) -> None:
@@ -471,15 +536,16 @@ class Connection(TwistedProtocol):
         The timer is only ever moved forward to an earlier deadline: a later one is seen to
         when the timer fires, which spares two timer operations for each command.
         """
-        timer = self._timer
-        if timer is None:
-            delay = self._deadline - self._reactor.seconds()
-            self._timer = self._reactor.callLater(max(0.0, delay), self._time_passed)
-        elif timer.getTime() > self._deadline:
-            timer.reset(max(0.0, self._deadline - self._reactor.seconds()))
+        if self._due > self._deadline:
+            self._due = self._deadline
+            delay = max(0.0, self._deadline - self._reactor.seconds())
+            if self._timer is None:
+                self._timer = self._reactor.callLater(delay, self._time_passed)
+            else:
+                self._timer.reset(delay)
 
     def _time_passed(self) -> None:
-        self._timer = None
+        self._timer, self._due = None, inf
         if self._waiting_for in ("data", "room"):
             if self._reactor.seconds() >= self._deadline:
                 self._resume()
@@ -489,7 +555,7 @@ class Connection(TwistedProtocol):
     def _cancel_timer(self) -> None:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
-        self._timer = None
+        self._timer, self._due = None, inf
 
     def _handshake_too_slow(self) -> None:
         self._timer = None

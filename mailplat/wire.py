@@ -110,10 +110,11 @@ class Wire(Protocol):
 
     def drained(self) -> Awaitable[None]:
         """
-        Send what was written and wait until the peer has taken most of it.
+        Wait until the peer has taken most of what was written.
 
-        To be awaited at least every 128 KiB, so that memory stays bounded when the
-        peer stops reading.  Immediate while the peer keeps up.
+        Little is held back until the session next waits for its peer.  To be awaited at least
+        every 128 KiB, so that memory stays bounded when the peer stops reading.  Immediate while
+        the peer keeps up.
 
         Raises:
             PeerGone: the peer is gone, or took nothing for too long.

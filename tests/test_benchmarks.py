@@ -3,6 +3,7 @@
 import io
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from contextlib import redirect_stderr
@@ -11,6 +12,7 @@ from pathlib import Path
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from benchmarks import corpus, report
+from benchmarks.clients import Imap
 from benchmarks.options import parse
 from benchmarks.player import Script, say, wait
 from benchmarks.running import Figure, Result
@@ -37,10 +39,60 @@ class RunTests(SynchronousTestCase):
         units += ["messages/s"] * 5 + ["ms", "messages/s", "ms", "ms"]
         self.assertEqual([re.search(r": [\d.,]+ ([a-zA-Z/]+)", line)[1] for line in lines], units)
 
+    def test_beside_peers_as_a_table_that_says_how_it_goes(self):
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.compare",
+            "--rows=growth-fetch",
+            "--runs=1",
+            "--scale=0.0001",
+        ]
+        done = subprocess.run(
+            [*command, "--data", self.mktemp_folder()], cwd=ROOT, capture_output=True, text=True, timeout=120
+        )
+        self.assertEqual(done.stderr, "00:00 growth-fetch: CPU to list a message of a mailbox of\n")
+        self.assertIn("\n| CPU to list a message of a mailbox of: growth | ", done.stdout)
+        self.assertNotIn("left out", done.stdout)
+
     def mktemp_folder(self):
         folder = Path(self.mktemp()).absolute()
         folder.mkdir(parents=True)
         return str(folder)
+
+
+class Pieces:
+    """A socket from which each read gives the next piece."""
+
+    def __init__(self, *pieces):
+        self.pieces = list(pieces)
+
+    def setsockopt(self, *option):
+        pass
+
+    def sendall(self, octets):
+        pass
+
+    def recv(self, most):
+        return self.pieces.pop(0)
+
+    def recv_into(self, buffer):
+        piece = self.pieces.pop(0)
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+
+class ImapTests(SynchronousTestCase):
+    def hits(self, count, *pieces):
+        made = Pieces(b"* OK\r\n", b"zq1x OK\r\n", *pieces, b"zq2x OK\r\n")
+        self.patch(socket, "create_connection", lambda place, timeout: made)
+        return Imap(143, "user", "pass").command("NOOP", count=count).hits
+
+    def test_what_is_counted_counts_once(self):
+        self.assertEqual(self.hits(b" ", b"* SEARCH" + b" 1" * 5000, b" 1" * 5000 + b"\r\n"), 1 + 10_000 + 1)
+
+    def test_also_across_pieces(self):
+        self.assertEqual(self.hits(b" FETCH (", b"* 1 FETCH (A)\r\n* 2 FE", b"TCH (A)\r\n"), 2)
 
 
 class TableTests(SynchronousTestCase):

@@ -1,5 +1,7 @@
 """The connection between a session that only knows `wire` and a transport that only knows bytes."""
 
+from contextvars import ContextVar
+
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
@@ -71,6 +73,12 @@ class LineSession:
                     self.wire.phase(10, rate=2)
                 elif event == b"free":
                     self.wire.phase(None)
+                elif event == b"nested":
+                    # As a checker does that asks the peer within `portal.login`.
+                    nested = Deferred.fromCoroutine(self.twice())
+                    self.wire.write(await nested + b"\r\n")
+                elif event == b"stray":
+                    await Stray()
                 elif event == b"crash":
                     raise RuntimeError("a bug")
                 elif event == b"flood":
@@ -86,6 +94,16 @@ class LineSession:
         except PeerGone:
             self.seen.append(PeerGone)
             raise
+
+    async def twice(self):
+        return await self.wire.event(300) + b" and " + await self.wire.event(300)
+
+
+class Stray:
+    """Awaited by mistake: it knows another event loop."""
+
+    def __await__(self):
+        yield self
 
 
 class LineFactory(MailFactory):
@@ -248,6 +266,49 @@ class ConnectionTests(SynchronousTestCase):
         protocol.dataReceived(b"crash\r\n")
         self.assertTrue(transport.disconnecting)
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+
+    def test_the_peer_is_awaited_by_a_coroutine_that_twisted_runs(self):
+        protocol, transport = self.connect()
+        protocol.dataReceived(b"nested\r\none\r\n")
+        protocol.dataReceived(b"two\r\nthree\r\nnested\r\n")
+        self.assertEqual(transport.value(), b"hello\r\none and two\r\nTHREE\r\n")
+        self.clock.advance(301)
+        self.assertEqual(self.session.seen[-1], TimedOut)
+
+    def test_the_peer_goes_while_a_coroutine_that_twisted_runs_awaits_it(self):
+        protocol, _ = self.connect()
+        protocol.dataReceived(b"nested\r\none\r\n")
+        self.lose()
+        self.assertEqual(self.session.seen[-1], PeerGone)
+        self.assertEqual(self.factory.connections, set())
+
+    def test_what_is_no_deferred_cannot_be_awaited(self):
+        protocol, transport = self.connect()
+        protocol.dataReceived(b"stray\r\n")
+        self.assertTrue(transport.disconnecting)
+        (failure,) = self.flushLoggedErrors(TypeError)
+        self.assertIn("Stray", str(failure.value))
+
+    def test_a_session_has_a_context_of_its_own(self):
+        variable, seen = ContextVar("variable", default="outside"), []
+
+        class Setting(LineSession):
+            async def run(self):
+                variable.set("inside")
+                try:
+                    await self.wire.event(300)
+                    seen.append(variable.get())
+                    await self.wire.event(300)
+                finally:
+                    seen.append(variable.get())
+
+        self.factory = LineFactory(self.clock)
+        self.factory.session = Setting
+        protocol = self.factory.buildProtocol(PEER)
+        protocol.makeConnection(Transport())
+        protocol.dataReceived(b"a\r\n")
+        protocol.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual((seen, variable.get()), (["inside", "inside"], "outside"))
 
     def test_wake_once_for_many_hints(self):
         _, transport = self.connect()

@@ -206,6 +206,8 @@ class Fetching:
             unasked = self.renderer.fields(columns, kinds, selected.recent)
         if Item.FLAGS in plan.kinds:
             selected.told(columns)
+        # Where a part lies has to be looked up; of several sections each is as much as was read.
+        whole = len(plan.sections) == 1 and not plan.outlines
         complete = True
         position = 0
         uids, sizes = columns.uids, columns.sizes
@@ -217,9 +219,14 @@ class Fetching:
                     row = fields[index]
                     if unasked is not None and uids[index] in newly_seen:
                         row = row + unasked[index]
-                    one = outlined.get(uids[index])
-                    done = await self._message(rows.numbers[index], row, uids[index], one, source)
-                    complete = complete and done
+                    if source is None:
+                        complete = False
+                    elif source.data is not None and whole:
+                        self._whole(rows.numbers[index], row, plan.sections[0], source.data)
+                    else:
+                        one = outlined.get(uids[index])
+                        done = await self._message(rows.numbers[index], row, one, source)
+                        complete = complete and done
             finally:
                 for source in opened:
                     if source is not None:
@@ -248,13 +255,21 @@ class Fetching:
         again = list(self.selected.pieces(UIDSet.of(columns.uids), len(columns) or 1))
         return (again[0] if again else Rows((), Columns())), UIDSet.of(result.changed.uids)
 
+    def _whole(self, number: int, words: list[bytes], item: FetchItem, message: bytes) -> None:
+        """The answer for a message in memory, where only it or a range of it is wanted."""
+        if item.partial is not None:
+            begin, most = item.partial
+            message = message[begin : begin + most]
+        write, said = self.wire.write, b" ".join([*words, item.label])
+        write(b"* %d FETCH (%b {%d}\r\n" % (number, said, len(message)))
+        write(_without_nul(message))
+        write(b")\r\n")
+
     async def _message(
-        self, number: int, row: list[bytes], uid: int, outlined: Outlined | None, source: Source | None
+        self, number: int, row: list[bytes], outlined: Outlined | None, source: Source
     ) -> bool:
         """One message's answer; False if it is gone and nothing was written."""
         plan = self.plan
-        if plan.sections and source is None:
-            return False
         record: bytes | None = None
         if outlined is not None:
             try:
@@ -273,7 +288,6 @@ class Fetching:
         self.wire.write(b"* %d FETCH (" % number + b" ".join(words))
         apart = b" " if words else b""
         for item in plan.sections:
-            assert source is not None
             self.wire.write(apart + item.label + b" ")
             apart = b" "
             try:
@@ -307,14 +321,18 @@ class Fetching:
             octets = b"".join([source.data[start : start + length] for start, length in ranges])
             self.wire.write(b"{%d}\r\n%b" % (len(octets), _without_nul(octets)))
             return
-        self.wire.write(b"{%d}\r\n" % sum(length for _, length in ranges))
+        left = sum(length for _, length in ranges)
+        self.wire.write(b"{%d}\r\n" % left)
         for start, length in ranges:
             end = start + length
             while start < end:
                 piece = await _piece(source, start, end)
                 self.wire.write(_without_nul(piece))
                 start += len(piece)
-                await self.wire.drained()
+                left -= len(piece)
+                if left:
+                    # The last one leaves together with what follows it.
+                    await self.wire.drained()
 
     async def _fields(self, item: FetchItem, source: Source, start: int, length: int) -> None:
         """The chosen fields of the header at `start`."""

@@ -144,10 +144,9 @@ class MessageCommands:
         found = await search(
             selected, command.key, command.uid, self._outlines, self._wire.pause, command.modseq
         )
-        numbers = found.numbers
         if command.returns is None:
             modseq = found.highest_modseq if command.modseq else None
-            self._wire.write(responses.searched(numbers, modseq))
+            self._wire.write(responses.searched(found.words, modseq))
         else:
             # RFC 4731 §3.2: with MIN or MAX alone the modseq is that message's.
             modseq = None
@@ -157,7 +156,7 @@ class MessageCommands:
                     frozenset({"MAX"}): found.last_modseq,
                     frozenset({"MIN", "MAX"}): max(found.first_modseq, found.last_modseq),
                 }.get(command.returns, found.highest_modseq)
-            answer = responses.esearched(command.tag, command.uid, numbers, command.returns, modseq)
+            answer = responses.esearched(command.tag, command.uid, found.numbers, command.returns, modseq)
             self._wire.write(answer)
         return "SEARCH completed", b""
 

@@ -2,34 +2,34 @@
 What is known of messages without reading them: their outlines, and what FETCH and SEARCH say of those.
 
 Outlines are read for many messages at once, and ENVELOPE, BODY and BODYSTRUCTURE are cut out of all
-of them together.  A message is scanned again if its store kept no outline of it, and the records of
-such messages stay in a cache.  What SEARCH had cut out stays in another one, shared by all
-connections, as the next client of a mailbox asks for the same.  Messages never change, so nothing
-in them grows old.  Both are bounded by octets.
+of them together; whole blocks of them the mailbox may keep (`imap/derived`).  A message is scanned
+again if its store kept no outline of it, and the records of such messages stay in a cache; so do the
+texts that SEARCH looks at.  Messages never change, so nothing in them grows old.  Both are bounded by
+octets.
 """
 
 from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from itertools import compress
 
 from mailplat.errors import NoSuchMessage
 from mailplat.imap.commands import Item
 from mailplat.imap.derived import BlockForms
 from mailplat.imap.kept import Kept
 from mailplat.imap.reading import PIECE, Source, sources
+from mailplat.imap.texts import Block, TextOf
 from mailplat.imap.view import MailboxView, Rows
 from mailplat.interfaces import IReadsOutlines
 from mailplat.message import outline
 from mailplat.message.structure import Scanner
 from mailplat.uids import UIDSet
-from mailplat.values import Outlined, Records
+from mailplat.values import BLOCK, Outlined, Records, block_of
 
-#: Messages that are looked at together.
+#: Messages that are looked at together, and where only envelopes are.
 OUTLINES = 256
+READ = 1024
 
 #: Lets others run if this turn has lasted long enough (`Wire.pause`).
 Pause = Callable[[], Awaitable[None]]
@@ -44,19 +44,19 @@ FORMS: Mapping[Item, int] = {
 
 class Outlines:
     """
-    Outline records by message for those that their store does not keep, and forms of all.
+    Outline records by message for those that their store does not keep, and texts of all.
 
     Args:
         most: octets of records that are kept; the one not used for longest goes first.
-        most_forms: octets of forms, likewise.
+        most_texts: octets of what was searched, likewise.
 
     Attributes:
         blocks: what mailboxes keep.
     """
 
-    def __init__(self, most: int = 8 * 1024 * 1024, most_forms: int = 48 * 1024 * 1024) -> None:
-        self._records = Kept(most)
-        self._forms = Forms(most_forms)
+    def __init__(self, most: int = 8 * 1024 * 1024, most_texts: int = 16 * 1024 * 1024) -> None:
+        self._records: Kept[bytes] = Kept(most)
+        self._texts: Kept[Block] = Kept(most_texts)
         self.blocks = BlockForms()
 
     async def record(self, view: int, outlined: Outlined, source: Source | None, pause: Pause) -> bytes:
@@ -124,38 +124,56 @@ class Outlines:
         await self.blocks.hand_over()
         return forms
 
-    async def forms(
+    async def texts(
         self,
         view: MailboxView,
-        kinds: Sequence[Item],
+        text_of: TextOf,
         uids: Sequence[int],
         sizes: Sequence[int],
         pause: Pause,
-    ) -> list[list[bytes | None]]:
+    ) -> tuple[list[Block], Sequence[int]]:
         """
-        As `cut`, and what was made is kept in memory.
+        What the envelopes of some messages say.
 
         Args:
-            uids: of `OUTLINES` messages or fewer, ascending.
+            text_of: makes it of an envelope.
+            uids: array("I") of some thousand, ascending.
             sizes: their octets.
+
+        Returns:
+            the texts of these messages and of others, and the UIDs of those that are gone.
         """
-        found = [self._forms.get(view.number, kind, uids) for kind in kinds]
-        unknown = [None in forms for forms in zip(*found, strict=True)]
-        if not any(unknown):
-            return found
-        uids_left, sizes_left = list(compress(uids, unknown)), list(compress(sizes, unknown))
-        records = await _records(view, UIDSet.of(uids_left))
-        forms: Sequence[Sequence[bytes | None]] | None = _cut(records, kinds, uids_left)
-        if forms is None:
-            forms = await self._scanned(view, kinds, uids_left, sizes_left, pause)
-        for index, kind in enumerate(kinds):
-            made = {
-                uid: form for uid, form in zip(uids_left, forms[index], strict=True) if form is not None
-            }
-            self._forms.keep(view.number, kind, made)
-            # What was made, else what was kept.
-            found[index] = list(map(made.get, uids, found[index]))
-        return found
+        found = []
+        unknown: list[int] = []
+        for number, some in _neighbours(uids):
+            block = self._texts.get((view.number, text_of, number)) or Block((), ())
+            lacking = [] if block.uids == some else sorted(set(some).difference(block.uids))
+            found.append((number, block, lacking))
+            unknown += lacking
+        if not unknown:
+            return [block for _, block, _ in found], ()
+        size_of = dict(zip(uids, sizes, strict=True))
+        made: dict[int, bytes | None] = {}
+        for start in range(0, len(unknown), READ):
+            wanted = unknown[start : start + READ]
+            records = await _records(view, UIDSet.of(wanted))
+            forms: Sequence[Sequence[bytes | None]] | None = _cut(records, [Item.ENVELOPE], wanted)
+            if forms is None:
+                some_sizes = [size_of[uid] for uid in wanted]
+                forms = await self._scanned(view, [Item.ENVELOPE], wanted, some_sizes, pause)
+            for index, (uid, envelope) in enumerate(zip(wanted, forms[0], strict=True)):
+                if envelope is not None:
+                    made[uid] = text_of(envelope)
+                if not index % 64:
+                    await pause()
+        blocks = []
+        for number, block, lacking in found:
+            new = [uid for uid in lacking if uid in made]
+            if new:
+                block = block.joined_by(new, [made[uid] for uid in new])
+                self._texts.keep((view.number, text_of, number), block)
+            blocks.append(block)
+        return blocks, [uid for uid in unknown if uid not in made]
 
     async def _scanned(
         self,
@@ -211,75 +229,14 @@ def _cut(records: Records, kinds: Sequence[Item], uids: Sequence[int]) -> list[l
         return None
 
 
-#: Messages with UIDs that differ only in the low bits are neighbours.
-_BLOCK = 256
-
-#: What a form takes beside its octets: an object's head, and its place in a block.
-_OVERHEAD = 40
-
-
-class Forms:
-    """
-    Octets by message and kind, in blocks of neighbours; the block not used for longest goes first.
-
-    Args:
-        most: octets that are kept.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._size = 0
-        self._blocks: OrderedDict[tuple[int, Item, int], list[bytes | None]] = OrderedDict()
-
-    def get(self, view: int, kind: Item, uids: Sequence[int]) -> list[bytes | None]:
-        """
-        Args:
-            uids: ascending.
-
-        Returns:
-            None for those that are not kept.
-        """
-        found: list[bytes | None] = []
-        for number, some in _neighbours(uids):
-            key = (view, kind, number)
-            block = self._blocks.get(key)
-            if block is None:
-                found += [None] * len(some)
-            else:
-                self._blocks.move_to_end(key)
-                found += map(block.__getitem__, map((_BLOCK - 1).__and__, some))
-        return found
-
-    def keep(self, view: int, kind: Item, forms: Mapping[int, bytes]) -> None:
-        """Keep these, by UID, ascending."""
-        for number, some in _neighbours(list(forms)):
-            key = (view, kind, number)
-            block = self._blocks.pop(key, None)
-            if block is None:
-                block = [None] * _BLOCK
-            else:
-                self._size -= _cost(block)
-            for uid in some:
-                block[uid & _BLOCK - 1] = forms[uid]
-            self._blocks[key] = block
-            self._size += _cost(block)
-        while self._size > self._most:
-            _, block = self._blocks.popitem(last=False)
-            self._size -= _cost(block)
-
-
 def _neighbours(uids: Sequence[int]) -> Iterator[tuple[int, Sequence[int]]]:
     """The UIDs of each block among some that ascend, with the block's number."""
     start = 0
     while start < len(uids):
-        number = uids[start] // _BLOCK
-        stop = bisect_left(uids, (number + 1) * _BLOCK, start)
+        number = block_of(uids[start])
+        stop = bisect_right(uids, number * BLOCK, start)
         yield number, uids[start:stop]
         start = stop
-
-
-def _cost(block: list[bytes | None]) -> int:
-    return sum(map(len, filter(None, block))) + _OVERHEAD * _BLOCK
 
 
 _CURRENT = bytes([outline.VERSION])

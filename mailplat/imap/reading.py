@@ -20,7 +20,7 @@ from mailplat.uids import UIDSet
 PIECE = 128 * 1024
 
 #: So many messages are named in one call, that the mailbox may look up at once where they are.
-MANY = 64
+MANY = 256
 
 
 class Source:

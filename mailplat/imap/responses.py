@@ -8,7 +8,7 @@ them and filled once, so that the loop over messages is one in C.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
+from itertools import chain, compress
 from typing import Any
 
 from mailplat.imap import grammar
@@ -70,11 +70,45 @@ def status(mailbox: str, items: Iterable[tuple[str, int]]) -> bytes:
     return b"* STATUS %b (%b)\r\n" % (grammar.mailbox(mailbox), values)
 
 
-def searched(numbers: Sequence[int], modseq: int | None) -> bytes:
-    """`* SEARCH n n n`, with the highest modseq where it was searched for (RFC 7162 §3.1.5)."""
-    text = b" %d" * len(numbers) % tuple(numbers)
-    end = b" (MODSEQ %d)" % modseq if modseq is not None and numbers else b""
-    return b"* SEARCH%b%b\r\n" % (text, end)
+#: The last three digits of a number, and of numbers that have no others.
+_DIGITS = tuple(b"%03d" % rest for rest in range(1000))
+_SMALL = tuple(b"%d" % rest for rest in range(1000))
+
+
+def number_words(numbers: Sequence[int], mask: bytes) -> bytes:
+    """
+    Numbers as text, with a space before each.
+
+    Args:
+        numbers: ascending, at least one.
+        mask: 1 for those that are wanted, 0 for others.
+    """
+    first, stop = numbers[0], numbers[-1] + 1
+    if stop - first != len(numbers):
+        chosen = tuple(compress(numbers, mask))
+        return b" %d" * len(chosen) % chosen
+    # What follows each other is written a thousand at a time, of which only the last digits differ.
+    words = []
+    for thousand in range(first // 1000, (stop - 1) // 1000 + 1):
+        base = 1000 * thousand
+        start, end = max(first, base), min(stop, base + 1000)
+        digits = (_DIGITS if thousand else _SMALL)[start - base : end - base]
+        some = b" ".join(compress(digits, mask[start - first : end - first]))
+        if some:
+            words.append((b" " + some).replace(b" ", b" %d" % thousand) if thousand else b" " + some)
+    return b"".join(words)
+
+
+def searched(words: bytes, modseq: int | None) -> bytes:
+    """
+    `* SEARCH n n n`.
+
+    Args:
+        words: as `number_words` makes them.
+        modseq: the highest, where it was searched for (RFC 7162 §3.1.5).
+    """
+    end = b" (MODSEQ %d)" % modseq if modseq is not None and words else b""
+    return b"* SEARCH%b%b\r\n" % (words, end)
 
 
 def esearched(
@@ -141,6 +175,11 @@ _FORMATS = {
 }
 
 
+def _all_alike(columns: Columns) -> bool:
+    """Whether all rows have the same flags."""
+    return not columns.overflow and columns.flags == columns.flags[:1] * len(columns)
+
+
 #: Nothing but columns.
 NONE: Mapping[Item, Sequence[object]] = {}
 
@@ -195,23 +234,32 @@ class RowRenderer:
             prepared: for each kind that columns do not have, what is said of each row; or bytes, where NUL
                 stands between one row and the next.
         """
-        last = prepared.get(kinds[-1])
-        filled = kinds[:-1] if isinstance(last, bytes) else kinds
-        width = len(filled) + 1
-        values: list[object] = [None] * (width * len(columns))
-        values[0::width] = numbers
-        for index, kind in enumerate(filled, 1):
-            said = prepared.get(kind)
-            if isinstance(said, bytes):
-                said = said.split(b"\0")
-            values[index::width] = said if said is not None else self._column(kind, columns, recent)
-        start = b"* %d FETCH (" + b" ".join(_FORMATS[kind] for kind in kinds)
-        if isinstance(last, bytes):
-            # What is ready becomes part of the format, so that it need not be taken apart.
-            start = start[:-2]
-            lines = last.replace(b"%", b"%%").replace(b"\0", b")\r\n" + start)
-            return b"".join((start, lines, b")\r\n")) % tuple(values)
-        return (start + b")\r\n") * len(columns) % tuple(values)
+        count = len(columns)
+        items: list[bytes] = []
+        filled: list[Iterable[object]] = [numbers]
+        told: bytes | None = None
+        for kind in kinds:
+            ready = prepared.get(kind)
+            if kind is Item.FLAGS and count and not recent and _all_alike(columns):
+                # What is the same in all lines is part of their format.
+                items.append((_FORMATS[kind] % self.texts[columns.flags[0]]).replace(b"%", b"%%"))
+            elif kind is kinds[-1] and isinstance(ready, bytes):
+                items.append(_FORMATS[kind][:-2])
+                told = ready
+            else:
+                items.append(_FORMATS[kind])
+                if isinstance(ready, bytes):
+                    ready = ready.split(b"\0")
+                filled.append(ready if ready is not None else self._column(kind, columns, recent))
+        values: list[object] = [None] * (len(filled) * count)
+        for index, column in enumerate(filled):
+            values[index :: len(filled)] = column
+        start, end = b"* %d FETCH (" + b" ".join(items), b")\r\n"
+        if told is None:
+            return (start + end) * count % tuple(values)
+        # What is ready and last becomes part of the format, so that it need not be taken apart.
+        told = told.replace(b"%", b"%%").replace(b"\0", end + start)
+        return b"".join((start, told, end)) % tuple(values)
 
     def fields(self, columns: Columns, kinds: Sequence[Item], recent: UIDSet) -> list[list[bytes]]:
         """For each row the data items of `kinds`, to be joined with others."""

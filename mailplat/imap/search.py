@@ -5,8 +5,9 @@ The rows are looked at a few thousand at a time.  For each such piece a criterio
 every row whether it certainly holds, and whether it may hold; both are integers with one
 octet a row, so that AND, OR and NOT are single operations on large numbers.  What flags,
 dates, sizes and numbers decide is decided there, at the speed of C.  Of messages of which it is
-not known yet the envelopes are looked at, for SENT... and SUBJECT, some hundred at a time.  Only
-those that are still open are read: their header, and last their text.
+not known yet the envelopes are looked at, for SENT... and SUBJECT, some hundred at a time; what they
+say is kept in a form in which it is quickly looked for again (`texts`).  Only those that are still
+open are read: their header, and last their text.
 
 Dates of arrival are compared by their day in UTC; the day of a Date field is the one that
 stands there, whatever its zone.
@@ -16,18 +17,21 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from email.utils import parsedate
-from itertools import compress
+from itertools import chain, compress, starmap
 from sys import byteorder
 from typing import Any
 
 from mailplat.imap import commands
-from mailplat.imap.commands import Item, Key, When
+from mailplat.imap.commands import Key, When
 from mailplat.imap.outlines import OUTLINES, Outlines, Pause
 from mailplat.imap.reading import PIECE, Source, sources
+from mailplat.imap.responses import number_words
+from mailplat.imap.texts import Block, TextOf, folded, folded_words
 from mailplat.imap.view import Rows, Selected
 from mailplat.interfaces import ISearches
 from mailplat.message import addresses, headers, sections
@@ -48,22 +52,35 @@ _HAS_BIT = [bytes(octet >> bit & 1 for octet in range(256)) for bit in range(8)]
 
 class Found:
     """
-    What a search found.
+    What a search found: sequence numbers or UIDs, ascending.
 
     Attributes:
-        numbers: sequence numbers or UIDs, ascending.
         first_modseq: the modseq of the first, 0 if there is none or none was asked for.
         last_modseq: the modseq of the last.
         highest_modseq: the greatest of all.
     """
 
-    __slots__ = ("first_modseq", "highest_modseq", "last_modseq", "numbers")
+    __slots__ = ("_pieces", "first_modseq", "highest_modseq", "last_modseq")
 
     def __init__(self) -> None:
-        self.numbers = array("I")
+        self._pieces: list[tuple[Sequence[int], bytes]] = []
         self.first_modseq = 0
         self.last_modseq = 0
         self.highest_modseq = 0
+
+    def add(self, numbers: Sequence[int], mask: bytes) -> None:
+        """Those of the next numbers, ascending, where the mask is 1 and not 0."""
+        self._pieces.append((numbers, mask))
+
+    @property
+    def numbers(self) -> array[int]:
+        """All of them."""
+        return array("I", chain.from_iterable(starmap(compress, self._pieces)))
+
+    @property
+    def words(self) -> bytes:
+        """All of them as text, with a space before each."""
+        return b"".join(starmap(number_words, self._pieces))
 
 
 async def search(
@@ -92,7 +109,7 @@ async def search(
                 found.first_modseq = found.first_modseq or some[0]
                 found.last_modseq = some[-1]
                 found.highest_modseq = max(found.highest_modseq, max(some))
-            found.numbers.extend(compress(rows.columns.uids if by_uid else rows.numbers, mask))
+            found.add(rows.columns.uids if by_uid else rows.numbers, mask)
         await pause()
     return found
 
@@ -118,9 +135,7 @@ class _Searching:
             certain, possible = criterion.bounds(rows, ones)
             unknown = possible & ~certain
         if unknown and criterion.asks_envelopes:
-            for indexes in _some(rows, unknown):
-                await self._show_envelopes(rows, indexes)
-                await self.pause()
+            await criterion.see(self, rows, unknown.to_bytes(len(rows.columns), "little"))
             certain, possible = criterion.bounds(rows, ones)
             unknown = possible & ~certain
         if not unknown:
@@ -131,12 +146,11 @@ class _Searching:
             await self.pause()
         return certain | int.from_bytes(matching, "little")
 
-    async def _show_envelopes(self, rows: Rows, indexes: list[int]) -> None:
-        view, columns = self.selected.view, rows.columns
-        uids = [columns.uids[index] for index in indexes]
-        sizes = [columns.sizes[index] for index in indexes]
-        (envelopes,) = await self.outlines.forms(view, [Item.ENVELOPE], uids, sizes, self.pause)
-        self.criterion.see(rows, indexes, envelopes)
+    def texts(self, rows: Rows, mask: bytes, text_of: TextOf) -> Awaitable[tuple[list[Block], Sequence[int]]]:
+        """As `Outlines.texts`, of the rows where the mask is 1."""
+        uids = array("I", compress(rows.columns.uids, mask))
+        sizes = array("Q", compress(rows.columns.sizes, mask))
+        return self.outlines.texts(self.selected.view, text_of, uids, sizes, self.pause)
 
     async def _look_at(self, rows: Rows, indexes: list[int], matching: bytearray) -> None:
         """Decide about the rows at these indexes by their messages."""
@@ -251,7 +265,11 @@ class _Message:
 
     async def body_has(self, wanted: str) -> bool:
         """Some text in the body contains `wanted`, which is case-folded and not empty."""
-        outline = Outline.from_bytes(await self.record())
+        data, record = self._source.data, await self.record()
+        # Most messages can be passed over without taking them apart.
+        if data is not None and sections.as_it_stands(record, data.isascii()) and not _contains(data, wanted):
+            return False
+        outline = Outline.from_bytes(record)
         for place in sections.searchable(outline, self._outlined.prefix_size):
             if place.header:
                 if await self._decoded_has(place.start, place.length, wanted):
@@ -286,20 +304,36 @@ def _tail(text: str, wanted: str) -> str:
     return text[-(len(wanted) - 1) :] if len(wanted) > 1 else ""
 
 
+def _contains(data: bytes, wanted: str) -> bool:
+    """UTF-8 contains a text, which is case-folded."""
+    if data.isascii():
+        return wanted.isascii() and wanted.encode() in data.lower()
+    return wanted in data.decode("utf-8", "replace").casefold()
+
+
 def _unfolded(raw: bytes) -> bytes:
     return raw.replace(b"\r\n ", b" ").replace(b"\r\n\t", b"\t")
 
 
-def _stated_day(envelope: bytes) -> date | None:
-    """The day of the Date field, which is the first of ENVELOPE (RFC 3501 §7.4.2)."""
+def _folded_subject(envelope: bytes) -> bytes | None:
+    subject = subject_of(envelope)
+    return None if subject is None else folded_words(subject)
+
+
+def _stated_day(envelope: bytes) -> bytes | None:
+    """The day of the Date field, which is the first of ENVELOPE (RFC 3501 §7.4.2), as 2024-12-31."""
     if not envelope.startswith(b'("'):
         return None
     text = envelope[2 : envelope.find(b'"', 2)][:100].decode("latin-1")
     try:
         parsed = parsedate(text)
-        return date(*parsed[:3]) if parsed is not None else None
+        return _day(date(*parsed[:3])) if parsed is not None else None
     except (ValueError, IndexError, TypeError, OverflowError):
         return None
+
+
+def _day(day: date) -> bytes:
+    return day.isoformat().encode()
 
 
 # Criteria
@@ -327,8 +361,8 @@ class Criterion:
     async def look_up(self, mailbox: Any, among: UIDSet, rows: Rows) -> None:
         """Ask a mailbox that has an index over text (`ISearches`)."""
 
-    def see(self, rows: Rows, indexes: Sequence[int], envelopes: Sequence[bytes | None]) -> None:
-        """Look at the envelopes of the rows at some indexes; None if a message is gone."""
+    async def see(self, searching: _Searching, rows: Rows, mask: bytes) -> None:
+        """Look at the envelopes of the rows where the mask is 1."""
 
     async def holds(self, index: int, message: _Message) -> bool:
         """Whether it holds for a row of the last `bounds`, reading the message if need be."""
@@ -369,9 +403,9 @@ class _All(Criterion):
         for criterion in self._criteria:
             await criterion.look_up(mailbox, among, rows)
 
-    def see(self, rows: Rows, indexes: Sequence[int], envelopes: Sequence[bytes | None]) -> None:
+    async def see(self, searching: _Searching, rows: Rows, mask: bytes) -> None:
         for criterion in self._criteria:
-            criterion.see(rows, indexes, envelopes)
+            await criterion.see(searching, rows, mask)
 
     async def holds(self, index: int, message: _Message) -> bool:
         for criterion in self._criteria:
@@ -398,9 +432,9 @@ class _Any(Criterion):
         for criterion in self._criteria:
             await criterion.look_up(mailbox, among, rows)
 
-    def see(self, rows: Rows, indexes: Sequence[int], envelopes: Sequence[bytes | None]) -> None:
+    async def see(self, searching: _Searching, rows: Rows, mask: bytes) -> None:
         for criterion in self._criteria:
-            criterion.see(rows, indexes, envelopes)
+            await criterion.see(searching, rows, mask)
 
     async def holds(self, index: int, message: _Message) -> bool:
         for criterion in self._criteria:
@@ -422,8 +456,8 @@ class _Not(Criterion):
     async def look_up(self, mailbox: Any, among: UIDSet, rows: Rows) -> None:
         await self._criterion.look_up(mailbox, among, rows)
 
-    def see(self, rows: Rows, indexes: Sequence[int], envelopes: Sequence[bytes | None]) -> None:
-        self._criterion.see(rows, indexes, envelopes)
+    async def see(self, searching: _Searching, rows: Rows, mask: bytes) -> None:
+        await self._criterion.see(searching, rows, mask)
 
     async def holds(self, index: int, message: _Message) -> bool:
         return not await self._criterion.holds(index, message)
@@ -470,21 +504,31 @@ class _Indexed(_Learned):
 
 
 class _Enveloped(_Learned):
-    """What an envelope decides."""
+    """
+    What an envelope decides.
+
+    Attributes:
+        text_of: what is looked at, made of an envelope.
+    """
 
     need = _ENVELOPE
     asks_envelopes = True
+    text_of: TextOf
 
-    def fits(self, envelope: bytes) -> bool:
-        """Whether the criterion holds for this message."""
+    def fitting(self, block: Block) -> Iterable[int]:
+        """The UIDs of the messages for which the criterion holds."""
         raise NotImplementedError
 
-    def see(self, rows: Rows, indexes: Sequence[int], envelopes: Sequence[bytes | None]) -> None:
-        known, yes = bytearray(len(rows.columns)), bytearray(len(rows.columns))
-        for index, envelope in zip(indexes, envelopes, strict=True):
-            if envelope is not None:
-                known[index] = 1
-                yes[index] = self.fits(envelope)
+    async def see(self, searching: _Searching, rows: Rows, mask: bytes) -> None:
+        uids, known, yes = rows.columns.uids, bytearray(mask), bytearray(len(mask))
+        blocks, gone = await searching.texts(rows, mask, self.text_of)
+        for uid in gone:
+            known[bisect_left(uids, uid)] = 0
+        for block in blocks:
+            for uid in self.fitting(block):
+                index = bisect_left(uids, uid)
+                if index < len(uids) and uids[index] == uid:
+                    yes[index] = 1
         self.learn(known, yes)
 
     async def holds(self, index: int, message: _Message) -> bool:
@@ -493,18 +537,18 @@ class _Enveloped(_Learned):
 
 
 class _Sent(_Enveloped):
+    text_of = staticmethod(_stated_day)
+
     def __init__(self, when: When, day: date) -> None:
         super().__init__()
         self._when = when
-        self._day = day
+        # Days so written are ordered as their octets are.
+        self._day = _day(day)
 
-    def fits(self, envelope: bytes) -> bool:
-        sent = _stated_day(envelope)
-        if sent is None:
-            return False
+    def fitting(self, block: Block) -> Iterable[int]:
         if self._when is When.BEFORE:
-            return sent < self._day
-        return sent == self._day if self._when is When.ON else sent >= self._day
+            return block.fitting(self._day.__gt__)
+        return block.fitting(self._day.__eq__ if self._when is When.ON else self._day.__le__)
 
 
 class _Words:
@@ -523,13 +567,14 @@ class _Words:
 
 
 class _Subject(_Enveloped, _Indexed):
+    text_of = staticmethod(_folded_subject)
+
     def __init__(self, text: str) -> None:
         _Indexed.__init__(self, "subject", text)
-        self._words = _Words(text)
+        self._wanted = folded(text)
 
-    def fits(self, envelope: bytes) -> bool:
-        subject = subject_of(envelope)
-        return subject is not None and self._words.within(subject)
+    def fitting(self, block: Block) -> Iterable[int]:
+        return block.having(self._wanted)
 
 
 #: Fields that are searched as ENVELOPE has them, too (RFC 3501 §6.4.4).

@@ -80,10 +80,10 @@ class MailboxView:
         "number", "upto",
     )  # fmt: skip
 
-    def __init__(self, mailbox: Any, number: int = 0, lines: Kept | None = None) -> None:
+    def __init__(self, mailbox: Any, number: int = 0, lines: Kept[bytes] | None = None) -> None:
         self.mailbox = mailbox
         self.number = number
-        self.lines = lines or Kept(0)
+        self.lines: Kept[bytes] = lines or Kept(0)
         self.columns = Columns()
         self.upto = 0
         self._sessions: set[Selected] = set()
@@ -629,7 +629,7 @@ class Views:
 
     def __init__(self, most_idle: int = 64 * 1024 * 1024, most_lines: int = 64 * 1024 * 1024) -> None:
         self._most_idle = most_idle
-        self._lines = Kept(most_lines)
+        self._lines: Kept[bytes] = Kept(most_lines)
         self._numbers = count(1)
         self._views: dict[int, MailboxView] = {}
         self._idle: OrderedDict[int, MailboxView] = OrderedDict()

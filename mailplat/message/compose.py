@@ -184,13 +184,18 @@ class InternalDates:
 
     def many(self, dates: Iterable[int]) -> list[bytes]:
         """One for each of `dates`, faster than one by one."""
-        days, times, rests = self._days, self._times, self._seconds
-        rendered = []
-        for seconds in dates:
-            minutes, second = divmod(seconds, 60)
-            number, minute = divmod(minutes, 1440)
-            day = days.get(number) or self._day(number)
-            rendered.append(day + times[minute] + rests[second])
+        times, rests = self._times, self._seconds
+        rendered: list[bytes] = []
+        append = rendered.append
+        begin = end = 0
+        for date in dates:
+            # Most are of the same day as the one before.
+            if not begin <= date < end:
+                number = date // 86400
+                day = self._days.get(number) or self._day(number)
+                begin, end = number * 86400, (number + 1) * 86400
+            seconds = date - begin
+            append(day + times[seconds // 60] + rests[seconds % 60])
         return rendered
 
     def _day(self, number: int) -> bytes:

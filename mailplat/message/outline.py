@@ -14,7 +14,7 @@ mailbox puts before its own copy.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import add
 
@@ -165,6 +165,33 @@ def header_size(record: bytes) -> int:
     """Octets of the body's header, straight from the record.  Raises BadRecord."""
     size: int = _head(record)[1]
     return size
+
+
+def described(record: bytes) -> Iterator[tuple[int, bytes, bytes, bytes]]:
+    """
+    Of each part its kind, type, encoding and charset, straight from the record.  Raises BadRecord.
+
+    Children come before their parent.
+    """
+    head = _head(record)
+    position = _HEAD.size + head[3] + head[4] + head[5]
+    try:
+        while position < len(record):
+            kind, _, _, _, _, _, a, b, c, d, pairs = _PART.unpack_from(record, position)
+            position += _PART.size
+            words = position + a + b
+            yield (
+                kind,
+                record[position : position + a],
+                record[words : words + c],
+                record[words + c : words + c + d],
+            )
+            position = words + c + d
+            for _ in range(pairs):
+                name, value = _PAIR.unpack_from(record, position)
+                position += _PAIR.size + name + value
+    except struct.error:
+        raise BadRecord("an outline that was cut off") from None
 
 
 def _head(record: bytes) -> tuple[int, ...]:

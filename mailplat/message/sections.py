@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from mailplat.message import headers
-from mailplat.message.outline import Outline, Part
+from mailplat.message.outline import MESSAGE, Outline, Part, described
 
 # RFC 3501 §6.4.5, BODY[<section>]
 
@@ -156,6 +156,39 @@ def searchable(outline: Outline, prefix_size: int) -> Iterator[Searchable]:
         elif part.type == "text":
             length = part.body_end - part.body_start
             yield Searchable(prefix_size + part.body_start, length, False, part.encoding, part.charset)
+
+
+#: Charsets in which ASCII octets are what they are in ASCII: what most mail says that it has.
+LIKE_ASCII: Final = frozenset(
+    {
+        *(b"", b"us-ascii", b"ascii", b"utf-8", b"utf8", b"koi8-r", b"koi8-u", b"gb2312", b"gbk", b"big5"),
+        *(b"iso-8859-%d" % part for part in (*range(1, 12), *range(13, 17))),
+        *(b"windows-125%d" % page for page in range(9)),
+    }
+)
+
+
+def as_it_stands(record: bytes, ascii_only: bool) -> bool:
+    """
+    Whether all that SEARCH BODY looks at stands in the message's octets as it is, if they are read as UTF-8.
+
+    Args:
+        record: an outline's.
+        ascii_only: the message has no other octets.
+
+    Raises:
+        BadRecord.
+    """
+    for kind, media_type, encoding, charset in described(record):
+        if media_type == b"text":
+            if encoding in (b"base64", b"quoted-printable") or charset not in LIKE_ASCII:
+                return False
+            if not ascii_only and charset not in (b"utf-8", b"utf8"):
+                return False
+        elif kind == MESSAGE:
+            # Its header may have encoded words.
+            return False
+    return True
 
 
 _8_BIT = re.compile(rb"[\x80-\xff]")

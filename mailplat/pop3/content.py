@@ -5,6 +5,14 @@ How a message travels in a multi-line response: piece by piece, dots doubled, cu
 from __future__ import annotations
 
 
+def stuffed(message: bytes) -> bytes:
+    """A whole message as it is sent, end and all: what a `Stuffer` makes of a single piece."""
+    octets = message.replace(b"\n.", b"\n..")
+    if message[:1] == b".":
+        octets = b"." + octets
+    return octets + (b".\r\n" if message[-2:] in (b"\r\n", b"") else b"\r\n.\r\n")
+
+
 class Stuffer:
     """
     Doubles the dots that begin lines (RFC 1939 §3), in pieces that may end anywhere.

@@ -111,16 +111,19 @@ class POP3Engine:
         buffer, start = self._buffer, self._start
         stop = buffer.find(b"\r\n", start)
         if stop < 0:
+            if start == len(buffer):
+                return Need.DATA
             if self._swallowing or len(buffer) - start >= self._longest():
                 self._swallowing = True
                 # Its last octet may be the first half of the line break.
                 self._buffer = b"\r" if buffer.endswith(b"\r") else b""
                 self._start = 0
             return Need.DATA
-        longest = self._longest()
+        size = stop + 2 - start
+        too_long = self._swallowing or (size > self._limits.line and size > self._longest())
         self._start = stop + 2
         responding, self._responding = self._responding, False
-        if self._swallowing or stop + 2 - start > longest:
+        if too_long:
             self._swallowing = False
             return Bad.TOO_LONG
         line = buffer[start:stop]

@@ -22,7 +22,7 @@ from mailplat import errors
 from mailplat.auth import login
 from mailplat.errors import LoginCancelled, LoginFailed, MailError, MalformedLogin, TemporaryError
 from mailplat.interfaces import IMaildrop, IMessageContent
-from mailplat.pop3.content import Stuffer, Top
+from mailplat.pop3.content import Stuffer, Top, stuffed
 from mailplat.pop3.engine import Bad, Command, Limits, POP3Engine, Response
 from mailplat.wire import Engine, Stopping, TimedOut, Wire, WireError
 
@@ -360,8 +360,7 @@ class POP3Session:
 
     async def _retr(self, argument: bytes) -> None:
         index = self._index(argument)
-        size = self._messages[index][1]
-        await self._send(index, None, f"+OK {size} octets")
+        await self._send(index, None, b"+OK %d octets\r\n" % self._messages[index][1])
 
     async def _top(self, argument: bytes) -> None:
         number, _, lines = argument.partition(b" ")
@@ -369,9 +368,9 @@ class POP3Session:
             raise Refused("TOP needs a message and a number of lines")
         index = self._index(number)
         # No message has so many lines that more digits could matter.
-        await self._send(index, Top(int(lines[:18])), "+OK Top of message follows")
+        await self._send(index, Top(int(lines[:18])), b"+OK Top of message follows\r\n")
 
-    async def _send(self, index: int, top: Top | None, first: str) -> None:
+    async def _send(self, index: int, top: Top | None, first: bytes) -> None:
         content: IMessageContent = await self._maildrop.content(index)
         try:
             # The first piece is read before anything is promised.
@@ -379,7 +378,10 @@ class POP3Session:
             if not self._utf8 and not self._utf8_to_all and _has_utf8_header(piece):
                 # RFC 6856 §5
                 raise Refused("[UTF8] The message needs UTF-8 mode")
-            self._say(first)
+            if top is None and len(piece) == content.size:
+                self._wire.write(first + stuffed(piece))
+                return
+            self._wire.write(first)
             try:
                 await self._stream(content, piece, top)
             except WireError:

@@ -12,7 +12,7 @@ import sqlite3
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Sequence
-from itertools import accumulate, islice, takewhile
+from itertools import accumulate, islice
 from operator import attrgetter
 from typing import Any, TypeVar
 
@@ -32,8 +32,11 @@ T = TypeVar("T")
 #: Messages up to this size are read together with the row that says where they are.
 AT_ONCE = 64 * 1024
 
-#: How many messages more are looked up than can be answered with, as it takes a thread.
-AHEAD = 32
+#: How many messages more than the one that is asked for are looked up, as it takes a thread.
+AHEAD = 31
+
+#: And how many at most, for who asks for one after the other or names so many.
+MOST_AHEAD = 255
 
 _OUTLINES = (
     "SELECT m.uid, length(c.prefix), b.outline FROM messages AS m "
@@ -248,10 +251,10 @@ class Body:
 
 
 def content(
-    connection: sqlite3.Connection, number: int, uid: int, files: OpenFiles
+    connection: sqlite3.Connection, number: int, uid: int, more: int, files: OpenFiles
 ) -> tuple[Body, bytes | None, Ahead]:
-    """A message, its bytes if they are few, and where the next ones are.  Raises NoSuchMessage."""
-    uids = UIDSet(((uid, uid + AHEAD),))
+    """A message, its bytes if they are few, and where `more` of the next ones are.  Raises NoSuchMessage."""
+    uids = UIDSet(((uid, uid + more),))
     bodies = _bodies(connection, number, uids, files)
     body = next(bodies, None)
     if body is None or body.uid != uid:
@@ -260,14 +263,16 @@ def content(
 
 
 def contents(
-    connection: sqlite3.Connection, number: int, uids: UIDSet, limit: int, files: OpenFiles
+    connection: sqlite3.Connection, number: int, uids: UIDSet, limit: int, more: int, files: OpenFiles
 ) -> tuple[list[tuple[int, bytes]], Ahead | None]:
-    """See `IReadsMany.contents`; and where the messages are that did not fit, the next ones of them."""
+    """See `IReadsMany.contents`; and where the next ones are: what did not fit, and `more` besides."""
+    last = uids.last
+    uids |= UIDSet(((last + 1, last + more),))
     bodies = _bodies(connection, number, uids, files)
     found: list[tuple[int, bytes]] = []
     for body in bodies:
         limit -= len(body)
-        if limit < 0:
+        if limit < 0 or body.uid > last:
             return found, Ahead(uids, body, bodies)
         found.append((body.uid, body.read()))
     return found, None
@@ -275,8 +280,8 @@ def contents(
 
 class Ahead:
     """
-    Where messages are that somebody is going to ask for: some that follow each other in one file,
-    so that not more than one is kept open.
+    Where messages are that somebody is going to ask for: some that follow each other in one file, so that
+    not more than one is kept open, or in the index, and then with their octets.
 
     Args:
         uids: what is looked up.
@@ -287,8 +292,7 @@ class Ahead:
     __slots__ = ("_bodies", "_uids")
 
     def __init__(self, uids: UIDSet, first: Body, others: Iterator[Body]) -> None:
-        beside = takewhile(lambda body: body.file is first.file, islice(others, AHEAD))
-        self._bodies = [first, *beside]
+        self._bodies = [first, *_beside(first, others)]
         # What comes after the last one is not known.
         self._uids = uids & UIDSet(((first.uid, self._bodies[-1].uid),))
 
@@ -298,12 +302,21 @@ class Ahead:
         found = index < len(self._bodies) and self._bodies[index].uid == uid
         return self._bodies[index] if found else None
 
+    def more(self, uid: int) -> int:
+        """How many messages to look up beside this one: more of them the more were asked for in a row."""
+        following = self._uids.first < uid <= self._uids.last + AHEAD
+        return min(4 * len(self._bodies), MOST_AHEAD) if following else AHEAD
+
     def contents(self, uids: UIDSet, limit: int) -> list[tuple[int, bytes]] | None:
         """As `contents`, without waiting for a disk; None if more has to be known or read for that."""
         if uids & (UIDSet(((1, self._uids.last),)) - self._uids):
             return None
         found: list[tuple[int, bytes]] = []
-        for body in self._bodies[bisect_left(self._bodies, uids.first, key=_uid) :]:
+        last = uids.last
+        for index in range(bisect_left(self._bodies, uids.first, key=_uid), len(self._bodies)):
+            body = self._bodies[index]
+            if body.uid > last:
+                break
             if body.uid in uids:
                 limit -= len(body)
                 if limit < 0:
@@ -312,10 +325,26 @@ class Ahead:
                 if data is None:
                     return None
                 found.append((body.uid, data))
-        return found if uids.last <= self._uids.last else None
+        return found if last <= self._uids.last else None
 
 
 _uid = attrgetter("uid")
+
+
+def _beside(first: Body, others: Iterator[Body]) -> Iterator[Body]:
+    """Those that may be kept together with the first one."""
+    file = first.file
+    room = AT_ONCE
+    for body in islice(others, MOST_AHEAD):
+        if isinstance(body.file, InIndex):
+            room -= body.size
+            if room < 0:
+                break
+        elif isinstance(file, InIndex):
+            file = body.file
+        elif body.file is not file:
+            break
+        yield body
 
 
 def held(connection: sqlite3.Connection, body: int) -> InIndex:

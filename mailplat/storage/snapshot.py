@@ -23,7 +23,8 @@ from mailplat.storage.ledger import Transaction
 from mailplat.uids import Run
 from mailplat.values import Columns
 
-#: So many bits of a UID tell messages of one piece apart; its number are the others.
+#: So many bits of a UID tell messages of one piece apart; the others are its number.  All processes that
+#: use a directory must agree on it.
 BITS = 13
 
 #: uids, flags, modseqs, sizes, dates, overflow

@@ -49,7 +49,7 @@ from mailplat.storage import loading, names, queue_ledger, reading, snapshot, ve
 from mailplat.storage.fresh import Fresh
 from mailplat.storage.ledger import MailboxRow, Transaction
 from mailplat.storage.packs import FEW, LARGE, PACKS, ROLL, Disk, OpenFiles
-from mailplat.storage.reading import Ahead, Body, Readers
+from mailplat.storage.reading import AHEAD, Ahead, Body, Readers
 from mailplat.storage.schema import LOCK, connect, is_full, prepare
 from mailplat.storage.sqlite_queue import SQLiteQueue
 from mailplat.storage.waiting import WAITING
@@ -96,9 +96,11 @@ class SQLiteContent:
         body = self._body
         if body is None:
             raise ValueError("the content is closed")
-        end = min(start + length, self.size)
         if self._data is not None:
-            return self._data[start:end]
+            return self._data[start : start + length]
+        if not start and length >= self.size and (whole := body.read_now()) is not None:
+            return whole
+        end = min(start + length, self.size)
         cut = len(body.prefix)
         if end <= cut:
             return body.prefix[start:end]
@@ -178,20 +180,22 @@ class SQLiteMailbox:
         return found
 
     async def content(self, uid: int) -> SQLiteContent:
-        store, row = self._store, self._row
-        known = self._ahead.body(uid) if self._ahead is not None else None
+        store, row, ahead = self._store, self._row, self._ahead
+        known = ahead.body(uid) if ahead is not None else None
         if known is not None:
             return SQLiteContent(store.readers, known, None)
-        body, data, ahead = await store.readers.do(reading.content, row.id, uid, store.files)
+        more = ahead.more(uid) if ahead is not None else AHEAD
+        body, data, ahead = await store.readers.do(reading.content, row.id, uid, more, store.files)
         self._look_ahead(row, ahead)
         return SQLiteContent(store.readers, body, data)
 
     async def contents(self, uids: UIDSet, limit: int) -> Sequence[tuple[int, bytes]]:
-        known = self._ahead.contents(uids, limit) if self._ahead is not None else None
-        if known is not None:
-            return known
-        store, row = self._store, self._row
-        found, ahead = await store.readers.do(reading.contents, row.id, uids, limit, store.files)
+        store, row, ahead = self._store, self._row, self._ahead
+        known = ahead.contents(uids, limit) if ahead is not None else None
+        if known is not None or not uids:
+            return known or ()
+        more = ahead.more(uids.first) if ahead is not None else AHEAD
+        found, ahead = await store.readers.do(reading.contents, row.id, uids, limit, more, store.files)
         self._look_ahead(row, ahead)
         return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from array import array
+from random import Random
 from typing import Any
 
 from hypothesis import given
@@ -79,13 +80,32 @@ class StatusTests(SynchronousTestCase):
 
 class SearchTests(SynchronousTestCase):
     def test_plain(self) -> None:
-        for numbers, modseq, said in (
-            ([], None, b"* SEARCH\r\n"),
-            ([], 7, b"* SEARCH\r\n"),
-            ([1, 5], None, b"* SEARCH 1 5\r\n"),
-            ([1], 7, b"* SEARCH 1 (MODSEQ 7)\r\n"),
+        for words, modseq, said in (
+            (b"", None, b"* SEARCH\r\n"),
+            (b"", 7, b"* SEARCH\r\n"),
+            (b" 1 5", None, b"* SEARCH 1 5\r\n"),
+            (b" 1", 7, b"* SEARCH 1 (MODSEQ 7)\r\n"),
         ):
-            self.assertEqual(responses.searched(array("I", numbers), modseq), said)
+            self.assertEqual(responses.searched(words, modseq), said)
+
+    @given(
+        st.integers(1, 5000) | st.integers(2**32 - 5000, 2**32 - 3001),
+        st.integers(1, 3000),
+        st.randoms(use_true_random=False),
+    )
+    def test_numbers_that_follow_each_other(self, first: int, length: int, random: Random) -> None:
+        share = random.choice((0, 0.001, 0.5, 1))
+        mask = bytes(random.random() < share for _ in range(length))
+        numbers = range(first, first + length)
+        wanted = "".join(f" {number}" for number, there in zip(numbers, mask, strict=True) if there)
+        self.assertEqual(responses.number_words(numbers, mask), wanted.encode())
+
+    @given(st.sets(st.integers(1, 2**32 - 1), min_size=1), st.randoms(use_true_random=False))
+    def test_numbers_with_gaps(self, numbers: set[int], random: Random) -> None:
+        ordered = array("I", sorted(numbers))
+        mask = bytes(random.random() < 0.5 for _ in ordered)
+        wanted = "".join(f" {number}" for number, there in zip(ordered, mask, strict=True) if there)
+        self.assertEqual(responses.number_words(ordered, mask), wanted.encode())
 
     def test_extended(self) -> None:
         for numbers, returns, by_uid, modseq, said in (
@@ -147,6 +167,16 @@ class RowTests(SynchronousTestCase):
             self.renderer.lines([1, 2], rows, [Item.FLAGS], NOTHING),
             b"* 1 FETCH (FLAGS (\\Seen k99))\r\n* 2 FETCH (FLAGS (\\Seen))\r\n",
         )
+
+    def test_all_have_the_same_flags(self) -> None:
+        self.mailbox.keywords = ["100%", "%d"]
+        rows = columns(*((uid, 3 << FIRST_KEYWORD, 1, 1, 7) for uid in (8, 9)))
+        self.assertEqual(
+            self.renderer.lines([1, 2], rows, [Item.UID, Item.FLAGS, Item.SIZE], NOTHING),
+            b"* 1 FETCH (UID 8 FLAGS (100% %d) RFC822.SIZE 1)\r\n"
+            b"* 2 FETCH (UID 9 FLAGS (100% %d) RFC822.SIZE 1)\r\n",
+        )
+        self.assertEqual(self.renderer.lines([], columns(), [Item.FLAGS, Item.UID], NOTHING), b"")
 
     @given(st.lists(st.tuples(st.integers(0, 63), st.booleans()), max_size=20))
     def test_flags_are_what_they_are(self, rows: list[tuple[int, bool]]) -> None:

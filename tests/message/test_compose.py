@@ -215,6 +215,11 @@ class WrittenDateTests(SynchronousTestCase):
         self.assertEqual(dates(seconds), expected)
         self.assertEqual(dates.many([seconds, seconds]), [expected] * 2)
 
+    @given(st.lists(st.integers(-200_000, 200_000)))
+    def test_many_internal_dates(self, instants: list[int]) -> None:
+        dates = InternalDates()
+        self.assertEqual(dates.many(instants), [dates(seconds) for seconds in instants])
+
     def test_days_are_forgotten(self) -> None:
         dates = InternalDates()
         dates.most = 10

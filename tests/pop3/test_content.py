@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailplat.pop3.content import Stuffer, Top
+from mailplat.pop3.content import Stuffer, Top, stuffed
 
 #: Messages of what matters.
 MESSAGES = st.lists(st.sampled_from([b".", b"\r\n", b"\r", b"\n", b"a", b"..", b"\r\n\r\n", b"\r\n."])).map(
@@ -21,7 +21,7 @@ def cut(message: bytes, places: list[int]) -> list[bytes]:
     return [message[start:end] for start, end in pairwise(ends)]
 
 
-def stuffed(pieces: list[bytes]) -> bytes:
+def pieces_stuffed(pieces: list[bytes]) -> bytes:
     stuffer = Stuffer()
     return b"".join(map(stuffer.feed, pieces)) + stuffer.end()
 
@@ -49,17 +49,18 @@ class Stuffing(SynchronousTestCase):
             (b"a\r", b"a\r\r\n.\r\n"),
             (b"\r\n", b"\r\n.\r\n"),
         ):
-            self.assertEqual(stuffed([message]), sent)
+            self.assertEqual(stuffed(message), sent)
+            self.assertEqual(pieces_stuffed([message]), sent)
             for place in range(1, len(message)):
-                self.assertEqual(stuffed([message[:place], message[place:]]), sent, place)
-            self.assertEqual(stuffed([message[n : n + 1] for n in range(len(message))]), sent)
+                self.assertEqual(pieces_stuffed([message[:place], message[place:]]), sent, place)
+            self.assertEqual(pieces_stuffed([message[n : n + 1] for n in range(len(message))]), sent)
 
     @given(MESSAGES, st.lists(st.integers(0, 1000)))
     @example(b"a\r\n.", [2])
     def test_a_client_gets_it_back(self, message: bytes, places: list[int]) -> None:
         """As one who ends lines at CR LF reads it, and as one who does at LF."""
-        sent = stuffed(cut(message, places))
-        self.assertEqual(sent, stuffed([message]))
+        sent = pieces_stuffed(cut(message, places))
+        self.assertEqual(sent, stuffed(message))
         for end in (b"\r\n", b"\n"):
             lines = sent.split(end)
             # The first line that is a dot is the last one: nothing in the message ends it.

@@ -29,6 +29,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from mailplat.interfaces import IMovesMessages, NewMessage
+from mailplat.storage import sqlite
 from mailplat.storage.spool import Spool
 from mailplat.storage.sqlite import SQLiteStore
 from mailplat.uids import EVERYTHING, UIDSet
@@ -101,6 +102,9 @@ class Worker:
                 tell("shared?", digest(body))
                 (uid,) = await self.append(shared, body)
                 tell("shared", digest(body), uid)
+            if self.random.random() < 0.3:
+                # Which has a snapshot taken, or brought up to date.
+                await (await self.account.open(self.random.choice(list(self.state)))).columns(EVERYTHING)
 
     async def step(self) -> None:
         full = [name for name, (_, _, messages) in self.state.items() if messages]
@@ -238,6 +242,7 @@ class Worker:
 def main(directory: str, seed: str, *names: str) -> None:
     from twisted.internet import reactor
 
+    sqlite.MOST_EFFORT = 1
     store: Any = SQLiteStore(directory, reactor, roll=ROLL, few=FEW, waiting=WAITING)
     spool = Spool(os.path.join(directory, "..", f"spool-{names[0]}"), reactor, in_memory=IN_MEMORY)
 

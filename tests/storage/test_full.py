@@ -19,7 +19,7 @@ from twisted.trial.unittest import TestCase
 
 from mailplat.errors import StorageFull
 from mailplat.interfaces import NewMessage
-from mailplat.storage import writer
+from mailplat.storage import loading, writer
 from mailplat.storage.packs import LARGE, PACKS, Disk
 from mailplat.storage.spool import Spool
 from mailplat.storage.sqlite import SQLiteStore
@@ -310,6 +310,24 @@ class IndexTests(StoreCase):
         self.full = False
         await self.inbox.append([self.small() for _ in range(20)])
         await self.inbox.set_flags(UIDSet.of([uid]), FlagChange(add=frozenset({"\\Seen"})))
+        await self.is_well()
+
+    async def test_full_for_a_snapshot(self):
+        """It can be done without, and is taken when there is room."""
+        await self.begin()
+        await self.inbox.append([self.small() for _ in range(100)])
+        for _ in range(5):
+            await self.inbox.copy(EVERYTHING, "INBOX")
+        number, rows = self.inbox._row.id, list((await self.inbox.columns(EVERYTHING)).rows())
+        await self.cannot_grow()
+        await self.fill()
+        await self.store.take_snapshot(number)
+        self.assertEqual((await self.store.readers.do(loading.outdated, number)).all, True)
+        self.assertEqual(list((await self.inbox.columns(EVERYTHING)).rows()), rows)
+        self.full = False
+        await self.store.take_snapshot(number)
+        self.assertEqual((await self.store.readers.do(loading.outdated, number)).pieces, {})
+        self.assertEqual(list((await self.inbox.columns(EVERYTHING)).rows()), rows)
         await self.is_well()
 
     async def every_change_is_refused(self):

@@ -13,10 +13,9 @@ from unittest import mock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, fail, gatherResults
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from mailplat.errors import StorageFull
 from mailplat.interfaces import NewMessage
 from mailplat.storage import ledger, loading, names, snapshot, sqlite
 from mailplat.storage.ledger import Transaction
@@ -361,17 +360,6 @@ class StoreTests(TestCase):
             self.assertEqual(await store.verify(), [])
             await account.delete("Archive")
             await account.create("Archive")
-
-    async def test_no_room(self) -> None:
-        store, mailbox = await self.filled()
-
-        def full(*_: Any, **__: Any) -> Deferred[Any]:
-            return fail(StorageFull(reason="no room"))
-
-        self.patch(store, "write", full)
-        await mailbox.changes(0)
-        await store.take_snapshot(mailbox._row.id)
-        self.assertEqual(self.counts(store), (0, 0))
 
     async def test_stopped_meanwhile(self) -> None:
         first, _ = await self.filled()

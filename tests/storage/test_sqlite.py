@@ -133,6 +133,37 @@ class AheadTests(TestCase):
             content.close()
         self.assertEqual(self.calls, 1)
 
+    async def test_more_are_looked_up_for_who_asks_in_a_row(self) -> None:
+        mailbox = await self.filled(600, 10)
+        for uid in range(1, 601):
+            (await mailbox.content(uid)).close()
+        # 32, 129, and 256 at most.
+        self.assertEqual(self.calls, 4)
+        for uid in (1, 500, 100):
+            (await mailbox.content(uid)).close()
+        # Who does not knows little more than what was asked for.
+        self.assertEqual(self.calls, 7)
+        self.assertIsNone(mailbox._ahead.body(133))
+
+    async def test_more_are_looked_up_than_were_named(self) -> None:
+        mailbox = await self.filled(100, 10)
+        for uid in range(1, 101):
+            self.assertEqual(list(await mailbox.contents(UIDSet.of([uid]), 1000)), self.whole(uid))
+        self.assertEqual(self.calls, 2)
+        self.assertEqual(list(await mailbox.contents(UIDSet(), 1000)), [])
+
+    async def test_what_waits_in_the_index_is_looked_up_too(self) -> None:
+        mailbox = await self.filled(20, 2000)
+        for uid in range(21, 41):
+            body = self.bodies[uid] = b"Subject: %d\r\n\r\n" % uid
+            message = NewMessage(MemoryMessage(body, outline_of(body)), b"X: y\r\n", frozenset(), 0)
+            await mailbox.append([message])
+        self.calls = 0
+        for uid in range(1, 41):
+            content = await mailbox.content(uid)
+            self.assertEqual(await content.read(0, 10_000), self.whole(uid)[0][1])
+        self.assertEqual(self.calls, 2)
+
     async def test_what_is_gone_is_gone(self) -> None:
         mailbox = await self.filled(5, 1000)
         await mailbox.contents(UIDSet(((1, 5),)), 1500)
