@@ -51,7 +51,7 @@ class BlockForms:
         self._waiting: dict[MailboxView, list[Derived]] = {}
         self._size = 0
         self._lock = DeferredLock()
-        self._refused = False
+        self._refused: set[int] = set()
 
     async def ready(
         self, view: MailboxView, kinds: Sequence[Item], pieces: Sequence[Rows]
@@ -93,7 +93,7 @@ class BlockForms:
         Args:
             forms: for each of `kinds` that of each row.
         """
-        if self._refused or not IKeepsDerived.providedBy(view.mailbox):
+        if view.number in self._refused or not IKeepsDerived.providedBy(view.mailbox):
             return
         start = 0
         for block, count in blocks_of(view, rows).items():
@@ -117,17 +117,16 @@ class BlockForms:
             Deferred.fromCoroutine(self._hand_over(waiting))
 
     async def _hand_over(self, waiting: Mapping[MailboxView, Sequence[Derived]]) -> None:
-        try:
-            for view, some in waiting.items():
+        for view, some in waiting.items():
+            try:
                 await view.mailbox.keep_derived(some)
-        except MailError:
-            # Where there is no room for what can be made again, there is none to try again and again.
-            self._refused = True
-        except Exception:
-            self._refused = True
-            self._log.failure("A mailbox failed to keep what was made of its messages")
-        finally:
-            self._lock.release()
+            except MailError:
+                # Where there is no room for what can be made again, there is none to try again and again.
+                self._refused.add(view.number)
+            except Exception:
+                self._refused.add(view.number)
+                self._log.failure("A mailbox failed to keep what was made of its messages")
+        self._lock.release()
 
 
 def blocks_of(view: MailboxView, rows: Rows) -> Mapping[int, int]:

@@ -49,13 +49,15 @@ class _Piece:
     Some messages of which something is said.
 
     Attributes:
+        recent: those of them with \\Recent, and maybe others.
         key: what it is kept by; None if it is not.
         lines: as it was said before, if it is known.
     """
 
     rows: Rows
-    key: Hashable
-    lines: bytes | None
+    recent: UIDSet
+    key: Hashable = None
+    lines: bytes | None = None
 
 
 @dataclass(slots=True)
@@ -142,7 +144,7 @@ class Fetching:
                         if None in forms[0]:
                             there = False
                             mask = [form is not None for form in forms[0]]
-                            piece = _Piece(piece.rows.chosen(mask), None, None)
+                            piece = _Piece(piece.rows.chosen(mask), piece.recent)
                             forms = [list(compress(each, mask)) for each in forms]
                         await self._say(piece, kinds, dict(zip(wanted, forms, strict=True)))
         finally:
@@ -155,7 +157,7 @@ class Fetching:
     def _piece(self, rows: Rows, kinds: Sequence[Item]) -> _Piece:
         columns, view = rows.columns, self.selected.view
         if not isinstance(rows.numbers, range):
-            return _Piece(rows, None, None)
+            return _Piece(rows, self.selected.recent)
         # UIDs do not come back, and a row that changes gets the greatest modseq: as many rows between the
         # same ends, with the same greatest modseq, are the same.
         ends = columns.uids[0], columns.uids[-1]
@@ -163,7 +165,7 @@ class Fetching:
         if Item.FLAGS in kinds or Item.MODSEQ in kinds:
             modseq, recent = max(columns.modseqs), self.selected.recent & UIDSet((ends,))
         key = (view.number, tuple(kinds), rows.numbers, ends, modseq, recent)
-        return _Piece(rows, key, view.lines.get(key))
+        return _Piece(rows, recent, key, view.lines.get(key))
 
     async def _say(
         self, piece: _Piece, kinds: Sequence[Item], prepared: Mapping[Item, Sequence[object]] = NONE
@@ -175,7 +177,7 @@ class Fetching:
         """
         rows, lines, view = piece.rows, piece.lines, self.selected.view
         if lines is None:
-            lines = self.renderer.lines(rows.numbers, rows.columns, kinds, self.selected.recent, prepared)
+            lines = self.renderer.lines(rows.numbers, rows.columns, kinds, piece.recent, prepared)
             # What would not fit if it were said of all messages would only push out itself and others.
             if piece.key is not None and len(lines) * len(view) <= view.lines.most * len(rows.columns):
                 view.lines.keep(piece.key, lines)
