@@ -13,13 +13,16 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from itertools import compress, islice
+
+from twisted.internet.defer import Deferred
 
 from mailplat.errors import NoSuchMessage
 from mailplat.imap.commands import Item
 from mailplat.imap.derived import BlockForms
 from mailplat.imap.kept import Kept
 from mailplat.imap.reading import PIECE, Source, sources
-from mailplat.imap.texts import Block, TextOf
+from mailplat.imap.texts import Block, TextsOf
 from mailplat.imap.view import MailboxView, Rows
 from mailplat.interfaces import IReadsOutlines
 from mailplat.message import outline
@@ -27,9 +30,12 @@ from mailplat.message.structure import Scanner
 from mailplat.uids import UIDSet
 from mailplat.values import BLOCK, Outlined, Records, block_of
 
-#: Messages that are looked at together, and where only envelopes are.
+#: Messages that are looked at together.
 OUTLINES = 256
+
+#: Where only envelopes are looked at: so many are read together, and so many looked at in one go.
 READ = 1024
+AT_ONCE = 64
 
 #: Lets others run if this turn has lasted long enough (`Wire.pause`).
 Pause = Callable[[], Awaitable[None]]
@@ -127,7 +133,7 @@ class Outlines:
     async def texts(
         self,
         view: MailboxView,
-        text_of: TextOf,
+        texts_of: TextsOf,
         uids: Sequence[int],
         sizes: Sequence[int],
         pause: Pause,
@@ -136,7 +142,7 @@ class Outlines:
         What the envelopes of some messages say.
 
         Args:
-            text_of: makes it of an envelope.
+            texts_of: makes it of some envelopes.
             uids: array("I") of some thousand, ascending.
             sizes: their octets.
 
@@ -146,34 +152,47 @@ class Outlines:
         found = []
         unknown: list[int] = []
         for number, some in _neighbours(uids):
-            block = self._texts.get((view.number, text_of, number)) or Block((), ())
+            block = self._texts.get((view.number, texts_of, number)) or Block((), ())
             lacking = [] if block.uids == some else sorted(set(some).difference(block.uids))
             found.append((number, block, lacking))
             unknown += lacking
         if not unknown:
             return [block for _, block, _ in found], ()
+        there: list[int] = []
+        texts: list[bytes | None] = []
         size_of = dict(zip(uids, sizes, strict=True))
-        made: dict[int, bytes | None] = {}
-        for start in range(0, len(unknown), READ):
-            wanted = unknown[start : start + READ]
-            records = await _records(view, UIDSet.of(wanted))
-            forms: Sequence[Sequence[bytes | None]] | None = _cut(records, [Item.ENVELOPE], wanted)
-            if forms is None:
-                some_sizes = [size_of[uid] for uid in wanted]
-                forms = await self._scanned(view, [Item.ENVELOPE], wanted, some_sizes, pause)
-            for index, (uid, envelope) in enumerate(zip(wanted, forms[0], strict=True)):
-                if envelope is not None:
-                    made[uid] = text_of(envelope)
-                if not index % 64:
+
+        def ahead(start: int) -> Deferred[Records]:
+            """The next records, which are being read while texts are made of others."""
+            return Deferred.fromCoroutine(_records(view, UIDSet.of(unknown[start : start + READ])))
+
+        reading = ahead(0)
+        try:
+            for start in range(0, len(unknown), READ):
+                wanted = unknown[start : start + READ]
+                records = await reading
+                reading = ahead(start + READ)
+                forms: Sequence[Sequence[bytes | None]] | None = _cut(records, [Item.ENVELOPE], wanted)
+                if forms is None:
+                    some_sizes = [size_of[uid] for uid in wanted]
+                    forms = await self._scanned(view, [Item.ENVELOPE], wanted, some_sizes, pause)
+                there += compress(wanted, forms[0])
+                left = iter([envelope for envelope in forms[0] if envelope is not None])
+                while now := list(islice(left, AT_ONCE)):
+                    texts += texts_of(now)
                     await pause()
+        finally:
+            # Of what is read and not looked at any more, nobody needs to hear.
+            reading.addErrback(lambda _: None)
+            reading.cancel()
         blocks = []
         for number, block, lacking in found:
-            new = [uid for uid in lacking if uid in made]
-            if new:
-                block = block.joined_by(new, [made[uid] for uid in new])
-                self._texts.keep((view.number, text_of, number), block)
+            if lacking:
+                first, last = (bisect_right(there, edge * BLOCK) for edge in (number - 1, number))
+                block = block.joined_by(there[first:last], texts[first:last])
+                self._texts.keep((view.number, texts_of, number), block)
             blocks.append(block)
-        return blocks, [uid for uid in unknown if uid not in made]
+        return blocks, sorted(set(unknown).difference(there))
 
     async def _scanned(
         self,

@@ -33,7 +33,10 @@ _ROWS = (
     "SELECT uid, flags, modseq, size, date FROM messages "
     "WHERE mailbox = ? AND uid BETWEEN ? AND ? ORDER BY uid"
 )
-_NEWEST = "SELECT uid, modseq FROM messages WHERE mailbox = ? AND uid BETWEEN ? AND ? ORDER BY uid DESC"
+_NEWEST = (
+    "SELECT uid FROM messages WHERE mailbox = ? AND uid BETWEEN ? AND ? AND modseq <= ? "
+    "ORDER BY uid DESC LIMIT 1"
+)
 _NEXT = "SELECT uid FROM messages WHERE mailbox = ? AND uid >= ? ORDER BY uid LIMIT 1"
 _PIECES = "SELECT uid >> ? AS piece, max(modseq), count(*) FROM messages WHERE mailbox = ? GROUP BY piece"
 _LOG = "SELECT kind, uids FROM changes WHERE mailbox = ? AND modseq > ?"
@@ -232,10 +235,10 @@ def _logged(connection: sqlite3.Connection, row: MailboxRow, since: int) -> tupl
 def _arrived(connection: sqlite3.Connection, row: MailboxRow, untouched: UIDSet, since: int) -> UIDSet:
     """Those of these UIDs, all without an entry in the log since then, whose messages came since then."""
     for first, last in reversed(untouched.runs):
-        for uid, modseq in connection.execute(_NEWEST, (row.id, first, last)):
-            if modseq <= since:
-                # It was here already, and so was everything with a lower UID.
-                return untouched & UIDSet(((uid + 1, LARGEST),))
+        newest = connection.execute(_NEWEST, (row.id, first, last, since)).fetchone()
+        if newest is not None:
+            # It was here already, and so was everything with a lower UID.
+            return untouched & UIDSet(((newest[0] + 1, LARGEST),))
     return untouched
 
 
