@@ -40,6 +40,9 @@ ROWS = 1000
 READ = 512 * 1024
 MOST_PIECES = 16
 
+#: Of a mailbox with more messages nothing is kept that was said: its rows are enough.
+MOST_KEPT = 250_000
+
 _SET_SEEN = FlagChange(add=frozenset({"\\Seen"}))
 
 
@@ -179,7 +182,8 @@ class Fetching:
         if lines is None:
             lines = self.renderer.lines(rows.numbers, rows.columns, kinds, piece.recent, prepared)
             # What would not fit if it were said of all messages would only push out itself and others.
-            if piece.key is not None and len(lines) * len(view) <= view.lines.most * len(rows.columns):
+            fits = len(lines) * len(view) <= view.lines.most * len(rows.columns)
+            if piece.key is not None and fits and len(view) <= MOST_KEPT:
                 view.lines.keep(piece.key, lines)
         self.wire.write(lines)
         if Item.FLAGS in kinds:

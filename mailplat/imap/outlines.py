@@ -190,7 +190,9 @@ class Outlines:
             if lacking:
                 first, last = (bisect_right(there, edge * BLOCK) for edge in (number - 1, number))
                 block = block.joined_by(there[first:last], texts[first:last])
-                self._texts.keep((view.number, texts_of, number), block)
+                # What would not fit if it were kept of all messages would only push out itself and others.
+                if len(block) * len(view) <= self._texts.most * len(block.uids):
+                    self._texts.keep((view.number, texts_of, number), block)
             blocks.append(block)
         return blocks, sorted(set(unknown).difference(there))
 

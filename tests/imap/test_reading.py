@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailplat.errors import NoSuchMessage
+from mailplat.imap import fetch
 from mailplat.imap.commands import Item
 from mailplat.imap.kept import Kept
 from mailplat.imap.outlines import Outlines
@@ -185,10 +186,9 @@ class KeptTests(SynchronousTestCase):
         kept.keep("e", b"y")
         self.assertIsNone(kept.get("large"))
 
-    def test_what_was_said_of_rows_is_said_again_until_they_change(self) -> None:
-        server = Server(*[HEAD] * 5)
-        one, two = server.client(), server.client()
-        rendered = []
+    def rendered(self) -> list[Any]:
+        """What is rendered from now on."""
+        rendered: list[Any] = []
         lines = RowRenderer.lines
 
         def counted(*arguments: Any) -> bytes:
@@ -196,6 +196,12 @@ class KeptTests(SynchronousTestCase):
             return lines(*arguments)
 
         self.patch(RowRenderer, "lines", counted)
+        return rendered
+
+    def test_what_was_said_of_rows_is_said_again_until_they_change(self) -> None:
+        server = Server(*[HEAD] * 5)
+        one, two = server.client(), server.client()
+        rendered = self.rendered()
         both = "FETCH 1:* (UID FLAGS)"
         first = one(both)
         two(both)
@@ -215,3 +221,12 @@ class KeptTests(SynchronousTestCase):
         self.assertEqual(
             two("FETCH 1,3 (UID FLAGS)")[:-1], ["* 1 FETCH (UID 1 FLAGS ())", "* 3 FETCH (UID 4 FLAGS ())"]
         )
+
+    def test_nothing_is_kept_that_was_said_of_a_very_large_mailbox(self) -> None:
+        rendered = self.rendered()
+        for most, times in ((5, 1), (4, 2)):
+            self.patch(fetch, "MOST_KEPT", most)
+            client = Server(*[HEAD] * 5).client()
+            self.assertEqual(client("FETCH 1:* (UID FLAGS)"), client("FETCH 1:* (UID FLAGS)"))
+            self.assertEqual(len(rendered), times)
+            rendered.clear()

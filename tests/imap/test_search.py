@@ -211,6 +211,23 @@ class KeptTests(Searches):
 
         self.now(run())
 
+    def test_what_would_not_fit_is_not_kept(self) -> None:
+        async def run() -> None:
+            selected = await self.selected([b"Subject: number %d.\r\n\r\n" % uid for uid in range(1, 1001)])
+            read = selected.view.mailbox.outlines
+            for most, times in ((1_000_000, 1), (1_000, 2)):
+                outlines, calls = Outlines(most_texts=most), []
+                self.patch(
+                    type(selected.view.mailbox),
+                    "outlines",
+                    lambda mailbox, uids, calls=calls: calls.append(uids) or read(uids),
+                )
+                for _ in range(2):
+                    self.assertEqual(await self.uids(selected, SubjectContains("r 77."), outlines), [77])
+                self.assertEqual(len(calls), times)
+
+        self.now(run())
+
     def test_stated_days(self) -> None:
         async def run() -> None:
             dates = (
