@@ -36,6 +36,7 @@ from mailplat.values import (
     Changes,
     Columns,
     Copied,
+    Derived,
     Envelope,
     FlagChange,
     FlagsSet,
@@ -46,6 +47,7 @@ from mailplat.values import (
     QueuedRecipient,
     QueueItem,
     QueueStatus,
+    Records,
     ScramRecord,
     Settled,
     Target,
@@ -357,6 +359,38 @@ class IReadsMany(Interface):
 
         Stops before a message that does not fit (so it may answer with nothing); a message that
         is gone is passed over.
+        """
+
+
+class IReadsOutlines(Interface):
+    """A mailbox that reads the outlines of many messages in one piece."""
+
+    def records(uids: UIDSet) -> Awaitable[Records]:
+        """
+        What `IMailbox.outlines` has of these messages, in columns: FETCH of a whole mailbox asks so.
+
+        There may be others among them, and such as have just been expunged.
+        """
+
+
+class IKeepsDerived(Interface):
+    """
+    A mailbox that keeps octets made of its messages, so that they need not be made again.
+
+    They are kept for whole blocks of UIDs (`values.BLOCK`) to which no message can come any more, and
+    forgotten as soon as one of the block's messages goes.  A store may forget them at any time.
+    """
+
+    def derived(kinds: Collection[str], blocks: UIDSet) -> Awaitable[Sequence[Derived]]:
+        """What is kept of these kinds for these blocks, in any order."""
+
+    def keep_derived(some: Sequence[Derived]) -> Awaitable[None]:
+        """
+        Keep each in place of what was kept of its kind for its block, unless the block has another number
+        of messages by now, or can get more.  Need not be durable.
+
+        Raises:
+            StorageFull.
         """
 
 

@@ -282,6 +282,47 @@ class Outlined:
     outline: bytes | None
 
 
+@dataclass(frozen=True, slots=True)
+class Records:
+    """
+    The outlines of many messages.
+
+    Attributes:
+        uids: array("I"), ascending.
+        records: as `Outlined.outline`, in the same order; empty where the store keeps none.
+    """
+
+    uids: array[int]
+    records: Sequence[bytes]
+
+
+#: So many UIDs are a block: block n has those from (n - 1) * BLOCK + 1 to n * BLOCK.
+BLOCK = 256
+
+
+def block_of(uid: int) -> int:
+    """The block of a UID."""
+    return (uid + BLOCK - 1) // BLOCK
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """
+    Octets made of the messages of one block, to be kept (`IKeepsDerived`).
+
+    Attributes:
+        kind: what they are, in the words of who made them.
+        block: the block.
+        messages: of how many they were made: of all that there were in the block.
+        octets: opaque to stores.
+    """
+
+    kind: str
+    block: int
+    messages: int
+    octets: bytes
+
+
 # Envelopes
 
 

@@ -73,6 +73,10 @@ class LineSession:
                     self.wire.phase(10, rate=2)
                 elif event == b"free":
                     self.wire.phase(None)
+                elif event == b"parts":
+                    for part in (b"one ", b"two", b"\r\n"):
+                        self.wire.write(part)
+                        await self.wire.drained()
                 elif event == b"nested":
                     # As a checker does that asks the peer within `portal.login`.
                     nested = Deferred.fromCoroutine(self.twice())
@@ -169,6 +173,13 @@ class ConnectionTests(SynchronousTestCase):
         before = transport.writes
         protocol.dataReceived(b"a\r\nb\r\nc\r\n")
         self.assertEqual((transport.value(), transport.writes - before), (b"A\r\nB\r\nC\r\n", 1))
+
+    def test_little_leaves_together_though_room_was_awaited(self):
+        protocol, transport = self.connect()
+        transport.clear()
+        before = transport.writes
+        protocol.dataReceived(b"parts\r\n")
+        self.assertEqual((transport.value(), transport.writes - before), (b"one two\r\n", 1))
 
     def test_any_split(self):
         protocol, transport = self.connect()

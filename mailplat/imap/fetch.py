@@ -2,9 +2,10 @@
 FETCH: from a plan to what must be asked of a mailbox, to pieces of the answer.
 
 Items that columns answer are rendered in bulk, a thousand messages a piece; so are, some hundred
-at a time, those that outlines have ready.  For sections messages are read as many small ones as fit
-in a piece, or in ranges.  What is held for one connection is bounded by a piece, whatever was asked
-for.
+at a time, those that outlines have ready: while some pieces are told the outlines of the next ones
+are read.  What was said once of many messages is said again until something in them changes.  For
+sections messages are read as many small ones as fit in a piece, or in ranges.  What is held for one
+connection is bounded by a few pieces, whatever was asked for.
 
 `\\Seen` is set for a piece of messages before any of it is read, in one call.  Where that fails the
 answer is given all the same (`Fetching.unseen`).
@@ -12,31 +13,51 @@ answer is given all the same (`Fetching.unseen`).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import compress
+from itertools import chain, compress, islice
+
+from twisted.internet.defer import Deferred
 
 from mailplat.errors import MailError, NoSuchMessage
 from mailplat.imap.commands import COLUMN_ITEMS, OUTLINE_ITEMS, FetchItem, FetchPlan, Item
-from mailplat.imap.outlines import CUT, OUTLINES, Outlines
+from mailplat.imap.outlines import FORMS, OUTLINES, Outlines
 from mailplat.imap.reading import PIECE, Source, sources
 from mailplat.imap.refusal import GiveUp
-from mailplat.imap.responses import RowRenderer, kinds_of
+from mailplat.imap.responses import NONE, RowRenderer, kinds_of
 from mailplat.imap.subset import FieldFilter
 from mailplat.imap.view import Rows, Selected
 from mailplat.message import sections
-from mailplat.message.outline import BadRecord, Outline, header_size
+from mailplat.message.outline import BadRecord, Outline, header_size, rendered
 from mailplat.uids import NOTHING, UIDSet
-from mailplat.values import SEEN, Columns, FlagChange, Outlined
+from mailplat.values import SEEN, Columns, FlagChange, Outlined, Records
 from mailplat.wire import Wire, WireError
 
 #: Rows rendered at a time.
 ROWS = 1000
 
-#: Of a mailbox with more messages nothing is kept that was rendered: it would only push out the others'.
-MOST_KEPT = 200_000
+#: Octets of outlines that are read in one call, about, and pieces.
+READ = 512 * 1024
+MOST_PIECES = 16
 
 _SET_SEEN = FlagChange(add=frozenset({"\\Seen"}))
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """
+    Some messages of which something is said.
+
+    Attributes:
+        recent: those of them with \\Recent, and maybe others.
+        key: what it is kept by; None if it is not.
+        lines: as it was said before, if it is known.
+    """
+
+    rows: Rows
+    recent: UIDSet
+    key: Hashable = None
+    lines: bytes | None = None
 
 
 @dataclass(slots=True)
@@ -76,56 +97,95 @@ class Fetching:
             GiveUp: the rest of an answer that was begun cannot be read.
         """
         complete = not self.selected.lagging(uids)
-        answer, most = self._messages, OUTLINES
-        if not self.plan.sections:
-            answer, most = self._lines, ROWS if self.plan.columns_only else OUTLINES
-        for rows in self.selected.pieces(uids, most):
-            if changed_since is not None:
-                rows = newer(rows, changed_since)
-            complete = await answer(rows) and complete
+        plan = self.plan
+        most = ROWS if plan.columns_only else OUTLINES
+        pieces: Iterator[Rows] = self.selected.pieces(uids, most, blocks=plan.outlines)
+        if changed_since is not None:
+            pieces = (rows for piece in pieces if (rows := newer(piece, changed_since)).columns.uids)
+        if plan.sections:
+            for rows in pieces:
+                complete = await self._messages(rows) and complete
+        elif plan.outlines:
+            complete = await self._outlined(pieces) and complete
+        else:
+            kinds = kinds_of(plan.items)
+            for rows in pieces:
+                await self._say(self._piece(rows, kinds), kinds)
         return complete
 
-    async def _lines(self, rows: Rows) -> bool:
-        """Items that are ready, for all rows at once."""
-        plan, selected, wire = self.plan, self.selected, self.wire
-        prepared: dict[Item, Sequence[bytes | None]] = {}
-        there = True
-        if plan.outlines:
-            kinds = kinds_of(item for item in plan.items if item.kind in OUTLINE_ITEMS)
-            uids, sizes = rows.columns.uids, rows.columns.sizes
-            forms = await self.outlines.forms(selected.view, kinds, uids, sizes, wire.pause)
-            if not (there := None not in forms[0]):
-                mask = [form is not None for form in forms[0]]
-                rows = rows.chosen(mask)
-                forms = [list(compress(some, mask)) for some in forms]
-            prepared = dict(zip(kinds, forms, strict=True))
-        kinds = kinds_of(item for item in plan.items if item.kind in COLUMN_ITEMS)
-        if prepared:
-            kinds += prepared
-            wire.write(self.renderer.lines(rows.numbers, rows.columns, kinds, selected.recent, prepared))
-        elif rows.columns.uids:
-            wire.write(self._said(rows, kinds))
-        if Item.FLAGS in plan.kinds:
-            selected.told(rows.columns)
-        await wire.drained()
-        await wire.pause()
+    async def _outlined(self, pieces: Iterator[Rows]) -> bool:
+        """Items that outlines have ready, and columns; False if some messages were gone."""
+        plan, view, outlines = self.plan, self.selected.view, self.outlines
+        wanted = kinds_of(item for item in plan.items if item.kind in OUTLINE_ITEMS)
+        kinds = kinds_of(item for item in plan.items if item.kind in COLUMN_ITEMS) + wanted
+
+        def ahead() -> tuple[list[_Piece], Deferred[tuple[list[list[bytes] | None], Records]]]:
+            """The next pieces, and the reading of what is not known of them, which is under way."""
+            some = [self._piece(rows, kinds) for rows in islice(pieces, most)]
+            unknown = [piece.rows for piece in some if piece.lines is None]
+            return some, Deferred.fromCoroutine(outlines.read(view, wanted, unknown))
+
+        there, most = True, 1
+        here, reading = ahead()
+        try:
+            while here:
+                found, records = await reading
+                octets = sum(map(len, chain(records.records, *filter(None, found))))
+                most = min(READ * len(here) // (octets + 1) + 1, MOST_PIECES)
+                some, ready = here, iter(found)
+                here, reading = ahead()
+                for piece in some:
+                    if piece.lines is not None:
+                        await self._say(piece, kinds)
+                    elif (joined := next(ready)) is not None:
+                        await self._say(piece, kinds, dict(zip(wanted, joined, strict=True)))
+                    else:
+                        forms = await outlines.cut(view, records, wanted, piece.rows, self.wire.pause)
+                        if None in forms[0]:
+                            there = False
+                            mask = [form is not None for form in forms[0]]
+                            piece = _Piece(piece.rows.chosen(mask), piece.recent)
+                            forms = [list(compress(each, mask)) for each in forms]
+                        await self._say(piece, kinds, dict(zip(wanted, forms, strict=True)))
+        finally:
+            # Of what is read and not told any more, nobody needs to hear.
+            reading.addErrback(lambda _: None)
+            reading.cancel()
+            Deferred.fromCoroutine(outlines.blocks.hand_over(last=True))
         return there
 
-    def _said(self, rows: Rows, kinds: Sequence[Item]) -> bytes:
-        """Items of columns, as they were rendered before if nothing has changed since."""
+    def _piece(self, rows: Rows, kinds: Sequence[Item]) -> _Piece:
         columns, view = rows.columns, self.selected.view
-        ends = columns.uids[0], columns.uids[-1]
-        recent = self.selected.recent & UIDSet((ends,))
-        if not isinstance(rows.numbers, range) or len(view) > MOST_KEPT:
-            return self.renderer.lines(rows.numbers, columns, kinds, recent)
+        if not isinstance(rows.numbers, range):
+            return _Piece(rows, self.selected.recent)
         # UIDs do not come back, and a row that changes gets the greatest modseq: as many rows between the
         # same ends, with the same greatest modseq, are the same.
-        key = (view.number, tuple(kinds), rows.numbers, ends, max(columns.modseqs), recent)
-        lines = view.lines.get(key)
+        ends = columns.uids[0], columns.uids[-1]
+        modseq, recent = 0, NOTHING
+        if Item.FLAGS in kinds or Item.MODSEQ in kinds:
+            modseq, recent = max(columns.modseqs), self.selected.recent & UIDSet((ends,))
+        key = (view.number, tuple(kinds), rows.numbers, ends, modseq, recent)
+        return _Piece(rows, recent, key, view.lines.get(key))
+
+    async def _say(
+        self, piece: _Piece, kinds: Sequence[Item], prepared: Mapping[Item, Sequence[object]] = NONE
+    ) -> None:
+        """
+        Args:
+            kinds: what is said of each row.
+            prepared: what columns do not have of it.
+        """
+        rows, lines, view = piece.rows, piece.lines, self.selected.view
         if lines is None:
-            lines = self.renderer.lines(rows.numbers, columns, kinds, recent)
-            view.lines.keep(key, lines)
-        return lines
+            lines = self.renderer.lines(rows.numbers, rows.columns, kinds, piece.recent, prepared)
+            # What would not fit if it were said of all messages would only push out itself and others.
+            if piece.key is not None and len(lines) * len(view) <= view.lines.most * len(rows.columns):
+                view.lines.keep(piece.key, lines)
+        self.wire.write(lines)
+        if Item.FLAGS in kinds:
+            self.selected.told(rows.columns)
+        await self.wire.drained()
+        await self.wire.pause()
 
     async def _messages(self, rows: Rows) -> bool:
         plan, selected = self.plan, self.selected
@@ -226,7 +286,7 @@ class Fetching:
         if record is not None:
             for item in plan.items:
                 if item.kind in OUTLINE_ITEMS:
-                    words.append(item.label + b" " + CUT[item.kind](record))
+                    words.append(item.label + b" " + rendered(record, FORMS[item.kind]))
         self.wire.write(b"* %d FETCH (" % number + b" ".join(words))
         apart = b" " if words else b""
         for item in plan.sections:

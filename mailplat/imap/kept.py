@@ -17,12 +17,15 @@ class Kept(Generic[T]):
 
     Args:
         most: octets in all.
+
+    Attributes:
+        most: as given.
     """
 
-    __slots__ = ("_most", "_size", "_values")
+    __slots__ = ("_size", "_values", "most")
 
     def __init__(self, most: int) -> None:
-        self._most = most
+        self.most = most
         self._size = 0
         self._values: OrderedDict[Hashable, T] = OrderedDict()
 
@@ -37,6 +40,6 @@ class Kept(Generic[T]):
         """From now on `get` finds it, also if it is larger than the bound, until something else is kept."""
         self._size += len(value) - len(self._values.pop(key, ()))
         self._values[key] = value
-        while self._size > self._most and len(self._values) > 1:
+        while self._size > self.most and len(self._values) > 1:
             _, dropped = self._values.popitem(last=False)
             self._size -= len(dropped)

@@ -1,64 +1,69 @@
 """
-What is known of messages without reading them: their outlines, and what FETCH says of those.
+What is known of messages without reading them: their outlines, and what FETCH and SEARCH say of those.
 
-A message is scanned again if its store kept no outline of it, and the records of such
-messages stay in a cache.  ENVELOPE, BODY and BODYSTRUCTURE are cut out of records; what was
-cut out stays in another one, shared by all connections, as the next client of a mailbox asks
-for the same.  Messages never change, so nothing in them grows old.  Both are bounded by octets.
+Outlines are read for many messages at once, and ENVELOPE, BODY and BODYSTRUCTURE are cut out of all
+of them together; whole blocks of them the mailbox may keep (`imap/derived`).  A message is scanned
+again if its store kept no outline of it, and the records of such messages stay in a cache; so do the
+texts that SEARCH looks at.  Messages never change, so nothing in them grows old.  Both are bounded by
+octets.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections import OrderedDict
+from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from itertools import compress
+from itertools import compress, islice
+
+from twisted.internet.defer import Deferred
 
 from mailplat.errors import NoSuchMessage
 from mailplat.imap.commands import Item
+from mailplat.imap.derived import BlockForms
 from mailplat.imap.kept import Kept
 from mailplat.imap.reading import PIECE, Source, sources
-from mailplat.imap.texts import Block, TextOf
-from mailplat.imap.view import MailboxView
-from mailplat.message.outline import VERSION, rendered_body, rendered_bodystructure, rendered_envelope
+from mailplat.imap.texts import Block, TextsOf
+from mailplat.imap.view import MailboxView, Rows
+from mailplat.interfaces import IReadsOutlines
+from mailplat.message import outline
 from mailplat.message.structure import Scanner
 from mailplat.uids import UIDSet
-from mailplat.values import Outlined
+from mailplat.values import BLOCK, Outlined, Records, block_of
 
-#: Outlines asked for in one call, and where only envelopes are looked at.
+#: Messages that are looked at together.
 OUTLINES = 256
+
+#: Where only envelopes are looked at: so many are read together, and so many looked at in one go.
 READ = 1024
+AT_ONCE = 64
 
 #: Lets others run if this turn has lasted long enough (`Wire.pause`).
 Pause = Callable[[], Awaitable[None]]
 
-#: How the forms that a record holds are cut out of it.
-CUT: Mapping[Item, Callable[[bytes], bytes]] = {
-    Item.ENVELOPE: rendered_envelope,
-    Item.BODY: rendered_body,
-    Item.BODYSTRUCTURE: rendered_bodystructure,
+#: What a record holds for each of these.
+FORMS: Mapping[Item, int] = {
+    Item.ENVELOPE: outline.ENVELOPE,
+    Item.BODY: outline.BODY,
+    Item.BODYSTRUCTURE: outline.BODYSTRUCTURE,
 }
 
 
 class Outlines:
     """
-    Outline records by message for those that their store does not keep, and forms of all.
+    Outline records by message for those that their store does not keep, and texts of all.
 
     Args:
         most: octets of records that are kept; the one not used for longest goes first.
-        most_forms: octets of forms, likewise.
         most_texts: octets of what was searched, likewise.
+
+    Attributes:
+        blocks: what mailboxes keep.
     """
 
-    def __init__(
-        self,
-        most: int = 8 * 1024 * 1024,
-        most_forms: int = 48 * 1024 * 1024,
-        most_texts: int = 16 * 1024 * 1024,
-    ) -> None:
+    def __init__(self, most: int = 8 * 1024 * 1024, most_texts: int = 16 * 1024 * 1024) -> None:
         self._records: Kept[bytes] = Kept(most)
         self._texts: Kept[Block] = Kept(most_texts)
-        self._forms = Forms(most_forms)
+        self.blocks = BlockForms()
 
     async def record(self, view: int, outlined: Outlined, source: Source | None, pause: Pause) -> bytes:
         """
@@ -90,40 +95,45 @@ class Outlines:
             return outlined.outline
         return self._records.get((view, outlined.uid))
 
-    async def forms(
-        self,
-        view: MailboxView,
-        kinds: Sequence[Item],
-        uids: Sequence[int],
-        sizes: Sequence[int],
-        pause: Pause,
-    ) -> list[list[bytes | None]]:
+    async def read(
+        self, view: MailboxView, kinds: Sequence[Item], pieces: Sequence[Rows]
+    ) -> tuple[list[list[bytes] | None], Records]:
         """
-        ENVELOPE, BODY or BODYSTRUCTURE of some messages.
+        What can be had of some messages by reading many at once; `cut` sees to the others.
 
         Args:
-            uids: of `OUTLINES` messages or fewer, ascending.
-            sizes: their octets.
+            kinds: ENVELOPE, BODY or BODYSTRUCTURE.
+            pieces: each of `OUTLINES` messages or fewer.
 
         Returns:
-            for each of `kinds` what `CUT` makes of each message; None for one that is gone.
+            as `BlockForms.ready`; and records of the messages in the pieces that are not.
         """
-        found = [self._forms.get(view.number, kind, uids) for kind in kinds]
-        unknown = [None in forms for forms in zip(*found, strict=True)]
-        if not any(unknown):
-            return found
-        records = await self._read(view, list(compress(uids, unknown)), list(compress(sizes, unknown)), pause)
-        for index, kind in enumerate(kinds):
-            made = dict(zip(records, map(CUT[kind], records.values()), strict=True))
-            self._forms.keep(view.number, kind, made)
-            # What was made, else what was kept.
-            found[index] = list(map(made.get, uids, found[index]))
-        return found
+        ready = await self.blocks.ready(view, kinds, pieces)
+        left = [rows for rows, forms in zip(pieces, ready, strict=True) if forms is None]
+        return ready, await _records(view, UIDSet(run for rows in left for run in rows.runs()))
+
+    async def cut(
+        self, view: MailboxView, records: Records, kinds: Sequence[Item], rows: Rows, pause: Pause
+    ) -> Sequence[Sequence[bytes | None]]:
+        """
+        Args:
+            records: of these messages and others.
+
+        Returns:
+            for each of `kinds` the form of each message; None for one that is gone.
+        """
+        uids, sizes = rows.columns.uids, rows.columns.sizes
+        forms = _cut(records, kinds, uids)
+        if forms is None:
+            return await self._scanned(view, kinds, uids, sizes, pause)
+        self.blocks.keep(view, rows, kinds, forms)
+        await self.blocks.hand_over()
+        return forms
 
     async def texts(
         self,
         view: MailboxView,
-        text_of: TextOf,
+        texts_of: TextsOf,
         uids: Sequence[int],
         sizes: Sequence[int],
         pause: Pause,
@@ -132,7 +142,7 @@ class Outlines:
         What the envelopes of some messages say.
 
         Args:
-            text_of: makes it of an envelope.
+            texts_of: makes it of some envelopes.
             uids: array("I") of some thousand, ascending.
             sizes: their octets.
 
@@ -142,34 +152,57 @@ class Outlines:
         found = []
         unknown: list[int] = []
         for number, some in _neighbours(uids):
-            block = self._texts.get((view.number, text_of, number)) or Block((), ())
+            block = self._texts.get((view.number, texts_of, number)) or Block((), ())
             lacking = [] if block.uids == some else sorted(set(some).difference(block.uids))
             found.append((number, block, lacking))
             unknown += lacking
         if not unknown:
             return [block for _, block, _ in found], ()
+        there: list[int] = []
+        texts: list[bytes | None] = []
         size_of = dict(zip(uids, sizes, strict=True))
-        made: dict[int, bytes | None] = {}
-        for start in range(0, len(unknown), READ):
-            wanted = unknown[start : start + READ]
-            records = await self._read(view, wanted, [size_of[uid] for uid in wanted], pause)
-            for index, (uid, record) in enumerate(records.items()):
-                made[uid] = text_of(rendered_envelope(record))
-                if not index % 64:
+
+        def ahead(start: int) -> Deferred[Records]:
+            """The next records, which are being read while texts are made of others."""
+            return Deferred.fromCoroutine(_records(view, UIDSet.of(unknown[start : start + READ])))
+
+        reading = ahead(0)
+        try:
+            for start in range(0, len(unknown), READ):
+                wanted = unknown[start : start + READ]
+                records = await reading
+                reading = ahead(start + READ)
+                forms: Sequence[Sequence[bytes | None]] | None = _cut(records, [Item.ENVELOPE], wanted)
+                if forms is None:
+                    some_sizes = [size_of[uid] for uid in wanted]
+                    forms = await self._scanned(view, [Item.ENVELOPE], wanted, some_sizes, pause)
+                there += compress(wanted, forms[0])
+                left = iter([envelope for envelope in forms[0] if envelope is not None])
+                while now := list(islice(left, AT_ONCE)):
+                    texts += texts_of(now)
                     await pause()
+        finally:
+            # Of what is read and not looked at any more, nobody needs to hear.
+            reading.addErrback(lambda _: None)
+            reading.cancel()
         blocks = []
         for number, block, lacking in found:
-            new = [uid for uid in lacking if uid in made]
-            if new:
-                block = block.joined_by(new, [made[uid] for uid in new])
-                self._texts.keep((view.number, text_of, number), block)
+            if lacking:
+                first, last = (bisect_right(there, edge * BLOCK) for edge in (number - 1, number))
+                block = block.joined_by(there[first:last], texts[first:last])
+                self._texts.keep((view.number, texts_of, number), block)
             blocks.append(block)
-        return blocks, [uid for uid in unknown if uid not in made]
+        return blocks, sorted(set(unknown).difference(there))
 
-    async def _read(
-        self, view: MailboxView, uids: Sequence[int], sizes: Sequence[int], pause: Pause
-    ) -> dict[int, bytes]:
-        """The records of these messages by UID, ascending; of those that are still there."""
+    async def _scanned(
+        self,
+        view: MailboxView,
+        kinds: Sequence[Item],
+        uids: Sequence[int],
+        sizes: Sequence[int],
+        pause: Pause,
+    ) -> list[list[bytes | None]]:
+        """As `cut`, message by message; those of which no outline is kept are read."""
         listed: Sequence[Outlined] = await view.mailbox.outlines(UIDSet.of(uids))
         found = {one.uid: self.known(view.number, one) for one in listed}
         size_of = dict(zip(uids, sizes, strict=True))
@@ -186,78 +219,45 @@ class Outlines:
                     if source is not None:
                         source.close()
             del unscanned[: len(opened)]
-        return {uid: record for uid, record in found.items() if record is not None}
+        records = list(map(found.get, uids))
+        return [
+            [None if record is None else outline.rendered(record, FORMS[kind]) for record in records]
+            for kind in kinds
+        ]
 
 
-#: Messages with UIDs that differ only in the low bits are neighbours.
-_BLOCK = 256
+async def _records(view: MailboxView, uids: UIDSet) -> Records:
+    """The records of these messages, none if their mailbox cannot read many."""
+    if not uids or not IReadsOutlines.providedBy(view.mailbox):
+        return _NO_RECORDS
+    records: Records = await view.mailbox.records(uids)
+    return records
 
-#: What a form takes beside its octets: an object's head, and its place in a block.
-_OVERHEAD = 40
 
-
-class Forms:
-    """
-    Octets by message and kind, in blocks of neighbours; the block not used for longest goes first.
-
-    Args:
-        most: octets that are kept.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._size = 0
-        self._blocks: OrderedDict[tuple[int, Item, int], list[bytes | None]] = OrderedDict()
-
-    def get(self, view: int, kind: Item, uids: Sequence[int]) -> list[bytes | None]:
-        """
-        Args:
-            uids: ascending.
-
-        Returns:
-            None for those that are not kept.
-        """
-        found: list[bytes | None] = []
-        for number, some in _neighbours(uids):
-            key = (view, kind, number)
-            block = self._blocks.get(key)
-            if block is None:
-                found += [None] * len(some)
-            else:
-                self._blocks.move_to_end(key)
-                found += map(block.__getitem__, map((_BLOCK - 1).__and__, some))
-        return found
-
-    def keep(self, view: int, kind: Item, forms: Mapping[int, bytes]) -> None:
-        """Keep these, by UID, ascending."""
-        for number, some in _neighbours(list(forms)):
-            key = (view, kind, number)
-            block = self._blocks.pop(key, None)
-            if block is None:
-                block = [None] * _BLOCK
-            else:
-                self._size -= _cost(block)
-            for uid in some:
-                block[uid & _BLOCK - 1] = forms[uid]
-            self._blocks[key] = block
-            self._size += _cost(block)
-        while self._size > self._most:
-            _, block = self._blocks.popitem(last=False)
-            self._size -= _cost(block)
+def _cut(records: Records, kinds: Sequence[Item], uids: Sequence[int]) -> list[list[bytes]] | None:
+    """What `kinds` have of these messages, ascending; None if not all of them are among the records."""
+    start, stop = bisect_left(records.uids, uids[0]), bisect_right(records.uids, uids[-1])
+    some = records.records[start:stop]
+    if records.uids[start:stop] != array("I", uids):
+        there = dict(zip(records.uids, records.records, strict=True))
+        some = [there.get(uid, b"") for uid in uids]
+    try:
+        return outline.rendered_many(some, [FORMS[kind] for kind in kinds])
+    except outline.BadRecord:
+        # Such as none, or one of an earlier version.
+        return None
 
 
 def _neighbours(uids: Sequence[int]) -> Iterator[tuple[int, Sequence[int]]]:
     """The UIDs of each block among some that ascend, with the block's number."""
     start = 0
     while start < len(uids):
-        number = uids[start] // _BLOCK
-        stop = bisect_left(uids, (number + 1) * _BLOCK, start)
+        number = block_of(uids[start])
+        stop = bisect_right(uids, number * BLOCK, start)
         yield number, uids[start:stop]
         start = stop
 
 
-def _cost(block: list[bytes | None]) -> int:
-    return sum(map(len, filter(None, block))) + _OVERHEAD * _BLOCK
+_CURRENT = bytes([outline.VERSION])
 
-
-_CURRENT = bytes([VERSION])
+_NO_RECORDS = Records(array("I"), ())

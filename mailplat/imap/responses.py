@@ -180,7 +180,8 @@ def _all_alike(columns: Columns) -> bool:
     return not columns.overflow and columns.flags == columns.flags[:1] * len(columns)
 
 
-_NONE: Mapping[Item, Sequence[object]] = {}
+#: Nothing but columns.
+NONE: Mapping[Item, Sequence[object]] = {}
 
 
 class RowRenderer:
@@ -224,30 +225,41 @@ class RowRenderer:
         columns: Columns,
         kinds: Sequence[Item],
         recent: UIDSet,
-        prepared: Mapping[Item, Sequence[object]] = _NONE,
+        prepared: Mapping[Item, Sequence[object]] = NONE,
     ) -> bytes:
         """
         `* n FETCH (...)` for each row.
 
         Args:
-            prepared: for each kind that columns do not have, what is said of each row.
+            prepared: for each kind that columns do not have, what is said of each row; or bytes, where NUL
+                stands between one row and the next.
         """
         count = len(columns)
         items: list[bytes] = []
         filled: list[Iterable[object]] = [numbers]
+        told: bytes | None = None
         for kind in kinds:
+            ready = prepared.get(kind)
             if kind is Item.FLAGS and count and not recent and _all_alike(columns):
                 # What is the same in all lines is part of their format.
                 items.append((_FORMATS[kind] % self.texts[columns.flags[0]]).replace(b"%", b"%%"))
-                continue
-            items.append(_FORMATS[kind])
-            ready = prepared.get(kind)
-            filled.append(ready if ready is not None else self._column(kind, columns, recent))
+            elif kind is kinds[-1] and isinstance(ready, bytes):
+                items.append(_FORMATS[kind][:-2])
+                told = ready
+            else:
+                items.append(_FORMATS[kind])
+                if isinstance(ready, bytes):
+                    ready = ready.split(b"\0")
+                filled.append(ready if ready is not None else self._column(kind, columns, recent))
         values: list[object] = [None] * (len(filled) * count)
         for index, column in enumerate(filled):
             values[index :: len(filled)] = column
-        line = b"* %d FETCH (" + b" ".join(items) + b")\r\n"
-        return line * count % tuple(values)
+        start, end = b"* %d FETCH (" + b" ".join(items), b")\r\n"
+        if told is None:
+            return (start + end) * count % tuple(values)
+        # What is ready and last becomes part of the format, so that it need not be taken apart.
+        told = told.replace(b"%", b"%%").replace(b"\0", end + start)
+        return b"".join((start, told, end)) % tuple(values)
 
     def fields(self, columns: Columns, kinds: Sequence[Item], recent: UIDSet) -> list[list[bytes]]:
         """For each row the data items of `kinds`, to be joined with others."""

@@ -31,12 +31,12 @@ from mailplat.imap.commands import Key, When
 from mailplat.imap.outlines import OUTLINES, Outlines, Pause
 from mailplat.imap.reading import PIECE, Source, sources
 from mailplat.imap.responses import number_words
-from mailplat.imap.texts import Block, TextOf, folded, folded_words
+from mailplat.imap.texts import Block, TextsOf, folded, folded_words
 from mailplat.imap.view import Rows, Selected
 from mailplat.interfaces import ISearches
 from mailplat.message import addresses, headers, sections
 from mailplat.message.outline import BadRecord, Outline, header_size
-from mailplat.message.rendering import subject_of
+from mailplat.message.rendering import subjects_of
 from mailplat.uids import UIDSet
 from mailplat.values import SYSTEM_FLAGS, Outlined
 
@@ -146,11 +146,13 @@ class _Searching:
             await self.pause()
         return certain | int.from_bytes(matching, "little")
 
-    def texts(self, rows: Rows, mask: bytes, text_of: TextOf) -> Awaitable[tuple[list[Block], Sequence[int]]]:
+    def texts(
+        self, rows: Rows, mask: bytes, texts_of: TextsOf
+    ) -> Awaitable[tuple[list[Block], Sequence[int]]]:
         """As `Outlines.texts`, of the rows where the mask is 1."""
         uids = array("I", compress(rows.columns.uids, mask))
         sizes = array("Q", compress(rows.columns.sizes, mask))
-        return self.outlines.texts(self.selected.view, text_of, uids, sizes, self.pause)
+        return self.outlines.texts(self.selected.view, texts_of, uids, sizes, self.pause)
 
     async def _look_at(self, rows: Rows, indexes: list[int], matching: bytearray) -> None:
         """Decide about the rows at these indexes by their messages."""
@@ -315,9 +317,12 @@ def _unfolded(raw: bytes) -> bytes:
     return raw.replace(b"\r\n ", b" ").replace(b"\r\n\t", b"\t")
 
 
-def _folded_subject(envelope: bytes) -> bytes | None:
-    subject = subject_of(envelope)
-    return None if subject is None else folded_words(subject)
+def _subjects(envelopes: Sequence[bytes]) -> Sequence[bytes | None]:
+    return folded_words(subjects_of(envelopes))
+
+
+def _stated_days(envelopes: Sequence[bytes]) -> Sequence[bytes | None]:
+    return list(map(_stated_day, envelopes))
 
 
 def _stated_day(envelope: bytes) -> bytes | None:
@@ -508,12 +513,12 @@ class _Enveloped(_Learned):
     What an envelope decides.
 
     Attributes:
-        text_of: what is looked at, made of an envelope.
+        texts_of: makes what is looked at of some envelopes.
     """
 
     need = _ENVELOPE
     asks_envelopes = True
-    text_of: TextOf
+    texts_of: TextsOf
 
     def fitting(self, block: Block) -> Iterable[int]:
         """The UIDs of the messages for which the criterion holds."""
@@ -521,7 +526,7 @@ class _Enveloped(_Learned):
 
     async def see(self, searching: _Searching, rows: Rows, mask: bytes) -> None:
         uids, known, yes = rows.columns.uids, bytearray(mask), bytearray(len(mask))
-        blocks, gone = await searching.texts(rows, mask, self.text_of)
+        blocks, gone = await searching.texts(rows, mask, self.texts_of)
         for uid in gone:
             known[bisect_left(uids, uid)] = 0
         for block in blocks:
@@ -537,7 +542,7 @@ class _Enveloped(_Learned):
 
 
 class _Sent(_Enveloped):
-    text_of = staticmethod(_stated_day)
+    texts_of = staticmethod(_stated_days)
 
     def __init__(self, when: When, day: date) -> None:
         super().__init__()
@@ -567,7 +572,7 @@ class _Words:
 
 
 class _Subject(_Enveloped, _Indexed):
-    text_of = staticmethod(_folded_subject)
+    texts_of = staticmethod(_subjects)
 
     def __init__(self, text: str) -> None:
         _Indexed.__init__(self, "subject", text)

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from mailplat.message import headers
 
-#: Makes a text of an envelope, None where it has none.
-TextOf = Callable[[bytes], bytes | None]
+#: Makes a text of each of some envelopes, None where it has none.
+TextsOf = Callable[[Sequence[bytes]], Sequence[bytes | None]]
 
 #: UTF-8 has neither of them: what parts two texts, and what stands for none.
 _BETWEEN = b"\xff"
@@ -27,11 +27,13 @@ def folded(text: str) -> bytes:
     return text.casefold().encode("utf-8", "surrogatepass")
 
 
-def folded_words(value: bytes) -> bytes:
-    """The text of an unstructured field (`headers.decode_words`), folded."""
-    if value.isascii() and b"=?" not in value:
-        return value.lower()
-    return folded(headers.decode_words(value))
+def folded_words(values: Iterable[bytes | None]) -> list[bytes | None]:
+    """The texts of unstructured fields (`headers.decode_words`), folded; None where there is no field."""
+    return [
+        value
+        and (value.lower() if value.isascii() and b"=?" not in value else folded(headers.decode_words(value)))
+        for value in values
+    ]
 
 
 class Block:

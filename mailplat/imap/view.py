@@ -41,8 +41,8 @@ from twisted.internet.defer import Deferred
 
 from mailplat.imap.kept import Kept
 from mailplat.interfaces import IClaimsRecent
-from mailplat.uids import EVERYTHING, NOTHING, UIDSet
-from mailplat.values import SEEN, Changes, Columns
+from mailplat.uids import EVERYTHING, NOTHING, Run, UIDSet
+from mailplat.values import BLOCK, SEEN, Changes, Columns, block_of
 
 #: What a row takes in a view, in octets.
 ROW_SIZE = 32
@@ -281,6 +281,11 @@ class Rows:
     numbers: Sequence[int]
     columns: Columns
 
+    def runs(self) -> Sequence[Run]:
+        """Their UIDs, in runs that may name other UIDs besides, which no message of the mailbox has."""
+        uids = self.columns.uids
+        return [(uids[0], uids[-1])] if isinstance(self.numbers, range) else UIDSet.of(uids).runs
+
     def chosen(self, mask: Iterable[object]) -> Rows:
         """Those for which the mask is true."""
         kept = list(mask)
@@ -448,11 +453,14 @@ class Selected:
 
     # Rows
 
-    def pieces(self, uids: UIDSet, most: int) -> Iterator[Rows]:
+    def pieces(self, uids: UIDSet, most: int, blocks: bool = False) -> Iterator[Rows]:
         """
         The messages of these UIDs that are still there, ascending, `most` at a time.
 
         Each piece is looked up when it is asked for, so the view may advance in between.
+
+        Args:
+            blocks: fewer, where otherwise messages of one block (`values.BLOCK`) would be parted.
         """
         runs = uids.runs
         index = 0
@@ -462,7 +470,8 @@ class Selected:
             numbers: Sequence[int] = ()
             ordered = self.view.columns.uids
             end = bisect_right(ordered, self.last)
-            while index < len(runs) and len(columns) < most:
+            full = False
+            while index < len(runs) and not full:
                 first, last = runs[index]
                 left = bisect_left(ordered, max(first, start), 0, end)
                 if left == end:
@@ -470,9 +479,15 @@ class Selected:
                     break
                 right = bisect_right(ordered, last, left, end)
                 room = left + most - len(columns)
+                full = right >= room
                 if right > room:
                     right = room
-                    start = ordered[right - 1] + 1
+                    if blocks:
+                        border = (block_of(ordered[room]) - 1) * BLOCK + 1
+                        right = bisect_left(ordered, border, left, room)
+                        if right == left and not columns.uids:
+                            right = room
+                    start = ordered[right - 1] + 1 if right > left else start
                 else:
                     index += 1
                 if left < right:
@@ -612,7 +627,7 @@ class Views:
         most_lines: octets of `MailboxView.lines`.
     """
 
-    def __init__(self, most_idle: int = 64 * 1024 * 1024, most_lines: int = 16 * 1024 * 1024) -> None:
+    def __init__(self, most_idle: int = 64 * 1024 * 1024, most_lines: int = 64 * 1024 * 1024) -> None:
         self._most_idle = most_idle
         self._lines: Kept[bytes] = Kept(most_lines)
         self._numbers = count(1)

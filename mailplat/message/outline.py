@@ -16,17 +16,22 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import add
 
 #: The first octet of a record.  Another one means: scan the body again.
 VERSION = 2
 
 # version, header size, size, then the lengths of ENVELOPE, BODY and BODYSTRUCTURE.
 _HEAD = struct.Struct(">BIQIII")
+_LENGTHS = struct.Struct(">B12xIII")
 
 # kind, number of children, header start, body start, body end, lines, then the lengths of
 # type, subtype, encoding, charset, and the number of parameters.
 _PART = struct.Struct(">BIQQQIBBBBH")
 _PAIR = struct.Struct(">HI")
+
+#: The forms that a record holds, in their order.
+ENVELOPE, BODY, BODYSTRUCTURE = range(3)
 
 #: What a part is to its record.
 LEAF, MULTIPART, MESSAGE = range(3)
@@ -117,24 +122,43 @@ class Outline:
         return cls(header_size, size, record[start:middle], record[middle:end], record[end:tree], root)
 
 
-def rendered_envelope(record: bytes) -> bytes:
-    """ENVELOPE, straight from the record.  Raises BadRecord."""
-    head = _head(record)
-    return record[_HEAD.size : _HEAD.size + head[3]]
+def rendered(record: bytes, form: int) -> bytes:
+    """ENVELOPE, BODY or BODYSTRUCTURE, straight from the record.  Raises BadRecord."""
+    lengths = _head(record)[3:]
+    start = _HEAD.size + sum(lengths[:form])
+    return record[start : start + lengths[form]]
 
 
-def rendered_body(record: bytes) -> bytes:
-    """BODY, straight from the record.  Raises BadRecord."""
-    head = _head(record)
-    start = _HEAD.size + head[3]
-    return record[start : start + head[4]]
+def rendered_many(records: Sequence[bytes], forms: Sequence[int]) -> list[list[bytes]]:
+    """
+    Forms of many records, at least one.
 
+    Args:
+        forms: some of ENVELOPE, BODY and BODYSTRUCTURE.
 
-def rendered_bodystructure(record: bytes) -> bytes:
-    """BODYSTRUCTURE, straight from the record.  Raises BadRecord."""
-    head = _head(record)
-    start = _HEAD.size + head[3] + head[4]
-    return record[start : start + head[5]]
+    Returns:
+        for each of `forms` that of each record.
+
+    Raises:
+        BadRecord: one of them is of another version, or damaged.
+    """
+    # A loop over columns, not over messages: each step is one in C.
+    try:
+        versions, *lengths = zip(*map(_LENGTHS.unpack_from, records), strict=True)
+    except struct.error:
+        raise BadRecord("an outline that was cut off") from None
+    if versions.count(VERSION) < len(records):
+        raise BadRecord("an outline of another version")
+    found: dict[int, list[bytes]] = {}
+    starts = [_HEAD.size] * len(records)
+    for form, column in enumerate(lengths[: max(forms) + 1]):
+        ends = list(map(add, starts, column))
+        if form in forms:
+            found[form] = list(map(bytes.__getitem__, records, map(slice, starts, ends)))
+            if sum(map(len, found[form])) < sum(column):
+                raise BadRecord("an outline that was cut off")
+        starts = ends
+    return [found[form] for form in forms]
 
 
 def header_size(record: bytes) -> int:

@@ -107,6 +107,14 @@ def subject_of(rendered: bytes) -> bytes | None:
     return found
 
 
+def subjects_of(envelopes: Iterable[bytes]) -> list[bytes | None]:
+    """`subject_of` each."""
+    return [
+        subject_of(envelope) if plain is None else plain[1]
+        for envelope, plain in ((envelope, _PLAIN_SUBJECT(envelope)) for envelope in envelopes)
+    ]
+
+
 def parameters(pairs: Iterable[tuple[bytes, bytes]]) -> bytes:
     """body-fld-param: names and values in parentheses, or NIL for none."""
     rendered = b" ".join([b"%s %s" % (string(name), string(value)) for name, value in pairs])

@@ -23,12 +23,15 @@ from mailplat.interfaces import ISpooledMessage, NewMessage
 from mailplat.storage.packs import Place, StoredFile
 from mailplat.uids import LARGEST, NOTHING, UIDSet
 from mailplat.values import (
+    BLOCK,
     DELETED,
     SEEN,
     Columns,
     Copied,
+    Derived,
     FlagChange,
     FlagsSet,
+    block_of,
     flag_names,
     flag_word,
 )
@@ -104,6 +107,15 @@ _ROWS = (
     "SELECT uid, flags, modseq, size, date, copy FROM messages "
     "WHERE mailbox = ? AND uid BETWEEN ? AND ? ORDER BY uid"
 )
+
+
+# The mailbox's row may be behind what this transaction gave to it: then there are more UIDs than it says.
+_KEEP = f"""
+INSERT OR REPLACE INTO derived (mailbox, block, kind, messages, octets)
+SELECT m.id, ?2, ?3, ?4, ?5 FROM mailboxes AS m WHERE m.id = ?1 AND m.uid_next > ?2 * {BLOCK} AND ?4 = (
+    SELECT count(*) FROM messages WHERE mailbox = ?1 AND uid BETWEEN (?2 - 1) * {BLOCK} + 1 AND ?2 * {BLOCK}
+)
+"""
 
 
 def stored(word: int) -> int | bytes:
@@ -342,13 +354,21 @@ class Transaction:
             "WHERE mailbox = ? GROUP BY copy) AS d WHERE copies.id = d.copy",
             (row.id,),
         )
-        for table in ("messages", "changes", "snapshots", "snapshot_pieces"):
+        for table in ("messages", "changes", "derived", "snapshots", "snapshot_pieces"):
             self.connection.execute(f"DELETE FROM {table} WHERE mailbox = ?", (row.id,))
         self.connection.execute("DELETE FROM mailboxes WHERE id = ?", (row.id,))
         self.boxes.pop(row.id, None)
         self.dirty.discard(row.id)
         self.gone.add(row.id)
         self.names_changed()
+
+    def keep_derived(self, mailbox: int, some: Sequence[Derived]) -> None:
+        """See `IKeepsDerived.keep_derived`; nothing is kept for a mailbox that was deleted."""
+        self.flush()
+        self.changes += 1
+        self.connection.executemany(
+            _KEEP, [(mailbox, one.block, one.kind, one.messages, one.octets) for one in some]
+        )
 
     # Bodies for others than mailboxes
 
@@ -494,6 +514,10 @@ class Transaction:
             self._count(rows, -1)
         self.connection.executemany(
             f"DELETE FROM messages WHERE mailbox = {row.id} AND uid BETWEEN ? AND ?", removed.runs
+        )
+        blocks = UIDSet((block_of(first), block_of(last)) for first, last in removed.runs)
+        self.connection.executemany(
+            f"DELETE FROM derived WHERE mailbox = {row.id} AND block BETWEEN ? AND ?", blocks.runs
         )
         self._note(row, EXPUNGED, str(removed))
         return removed

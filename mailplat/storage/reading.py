@@ -9,9 +9,10 @@ one hop to a thread and back, whatever the number of messages.
 from __future__ import annotations
 
 import sqlite3
+from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import accumulate, islice
 from operator import attrgetter
 from typing import Any, TypeVar
 
@@ -24,7 +25,7 @@ from mailplat.storage.ledger import MAILBOX, MailboxRow
 from mailplat.storage.packs import InIndex, OpenFile, OpenFiles
 from mailplat.storage.schema import connect, is_full
 from mailplat.uids import Run, UIDSet
-from mailplat.values import MailboxInfo, Outlined
+from mailplat.values import Derived, MailboxInfo, Outlined, Records
 
 T = TypeVar("T")
 
@@ -41,6 +42,20 @@ _OUTLINES = (
     "SELECT m.uid, length(c.prefix), b.outline FROM messages AS m "
     "CROSS JOIN copies AS c ON c.id = m.copy CROSS JOIN bodies AS b ON b.id = c.body "
     "WHERE m.mailbox = ? AND m.uid BETWEEN ? AND ? ORDER BY m.uid"
+)
+
+# SQLite puts all of them together in one step, which does not need the interpreter's lock; row by row it
+# would be taken for each.  They come by ascending UID: that is how the one loop over `messages` goes.
+_RECORDS = (
+    "SELECT group_concat(m.uid), group_concat(ifnull(length(b.outline), 0)), "
+    "CAST(group_concat(ifnull(b.outline, x''), x'') AS BLOB) FROM messages AS m "
+    "CROSS JOIN copies AS c ON c.id = m.copy CROSS JOIN bodies AS b ON b.id = c.body "
+    "WHERE m.mailbox = ? AND m.uid BETWEEN ? AND ?"
+)
+
+_DERIVED = (
+    "SELECT kind, block, messages, octets FROM derived "
+    "WHERE mailbox = ? AND kind = ? AND block BETWEEN ? AND ? ORDER BY block"
 )
 
 _PLACES = (
@@ -165,6 +180,34 @@ def outlines(
         Outlined(*values)
         for first, last in _present(row, uids)
         for values in connection.execute(_OUTLINES, (number, first, last))
+    ]
+
+
+def records(
+    connection: sqlite3.Connection, number: int, uids: UIDSet
+) -> tuple[MailboxRow | None, Records]:
+    """See `IReadsOutlines.records`."""
+    row = mailbox(connection, number)
+    numbers = array("I")
+    found: list[bytes] = []
+    for first, last in _present(row, uids):
+        ((some, lengths, octets),) = connection.execute(_RECORDS, (number, first, last))
+        if some is not None:
+            numbers.extend(map(int, some.split(",")))
+            ends = list(accumulate(map(int, lengths.split(",")), initial=0))
+            found += map(octets.__getitem__, map(slice, ends, ends[1:]))
+    return row, Records(numbers, found)
+
+
+def derived(
+    connection: sqlite3.Connection, number: int, kinds: Collection[str], blocks: UIDSet
+) -> tuple[MailboxRow | None, list[Derived]]:
+    """See `IKeepsDerived.derived`."""
+    return mailbox(connection, number), [
+        Derived(*values)
+        for kind in kinds
+        for first, last in blocks.runs
+        for values in connection.execute(_DERIVED, (number, kind, first, last))
     ]
 
 

@@ -16,6 +16,7 @@ Each of the lower three counts what points to it, so nothing ever has to be sear
 know that it is dead.
 
 `snapshots` and `snapshot_pieces` repeat what `messages` says, for speed alone (storage/snapshot.py).
+What is in `derived` can be made again, and goes with what it was made of.
 
 The index is in WAL mode: readers never wait for the writer, nor it for them.
 """
@@ -214,8 +215,21 @@ CREATE TABLE snapshot_pieces (
 );
 """
 
+# derived.octets were made of so many messages: all that the mailbox has in this block of UIDs (values.BLOCK).
+_DERIVED = """
+CREATE TABLE derived (
+    id INTEGER PRIMARY KEY,
+    mailbox INTEGER NOT NULL,
+    block INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    messages INTEGER NOT NULL,
+    octets BLOB NOT NULL,
+    UNIQUE (mailbox, block, kind)
+);
+"""
+
 #: Step n makes version n out of version n-1; a released step never changes.
-STEPS: tuple[str, ...] = (_FIRST, _QUEUE, _WAITING, _SNAPSHOTS)
+STEPS: tuple[str, ...] = (_FIRST, _QUEUE, _WAITING, _SNAPSHOTS, _DERIVED)
 
 
 def connect(directory: str, *, wait: float = BUSY) -> sqlite3.Connection:

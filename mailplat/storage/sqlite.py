@@ -19,7 +19,7 @@ import os
 import sqlite3
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
@@ -33,17 +33,20 @@ from mailplat.interfaces import (
     Delivery,
     IClaimsRecent,
     ICommitsTogether,
+    IKeepsDerived,
     IMailAccount,
     IMailbox,
     IMailStore,
     IMessageContent,
     IMovesMessages,
     IReadsMany,
+    IReadsOutlines,
     IVerifiable,
     NewItem,
     NewMessage,
 )
 from mailplat.storage import loading, names, queue_ledger, reading, snapshot, verify
+from mailplat.storage.fresh import Fresh
 from mailplat.storage.ledger import MailboxRow, Transaction
 from mailplat.storage.packs import FEW, LARGE, PACKS, ROLL, Disk, OpenFiles
 from mailplat.storage.reading import AHEAD, Ahead, Body, Readers
@@ -53,14 +56,17 @@ from mailplat.storage.waiting import WAITING
 from mailplat.storage.writer import Places, Published, Writer
 from mailplat.uids import NOTHING, Run, UIDSet
 from mailplat.values import (
+    BLOCK,
     Changes,
     Columns,
     Copied,
+    Derived,
     FlagChange,
     FlagsSet,
     MailboxInfo,
     MailboxStatus,
     Outlined,
+    Records,
     Settled,
 )
 
@@ -112,7 +118,7 @@ class SQLiteContent:
         self._body = self._data = None
 
 
-@implementer(IMailbox, IMovesMessages, IReadsMany, IClaimsRecent)
+@implementer(IMailbox, IMovesMessages, IReadsMany, IReadsOutlines, IKeepsDerived, IClaimsRecent)
 class SQLiteMailbox:
     """See `IMailbox`."""
 
@@ -154,6 +160,22 @@ class SQLiteMailbox:
 
     async def outlines(self, uids: UIDSet) -> Sequence[Outlined]:
         row, found = await self._store.readers.do(reading.outlines, self._row.id, uids)
+        self._compare(row)
+        return found
+
+    async def records(self, uids: UIDSet) -> Records:
+        fresh = self._store.fresh.records(self._row.id, uids) if uids else None
+        if fresh is not None:
+            return fresh
+        row, found = await self._store.readers.do(reading.records, self._row.id, uids)
+        self._compare(row)
+        return found
+
+    async def derived(self, kinds: Collection[str], blocks: UIDSet) -> Sequence[Derived]:
+        if self._store.fresh.has(self._row.id, (blocks.first - 1) * BLOCK + 1, blocks.last * BLOCK):
+            # Of what has just come in nothing was kept, or others kept it.
+            return []
+        row, found = await self._store.readers.do(reading.derived, self._row.id, kinds, blocks)
         self._compare(row)
         return found
 
@@ -212,7 +234,10 @@ class SQLiteMailbox:
             row = txn.box(number)
             return txn.append([(row, message) for message in messages], places)
 
-        return await self._store.write(act, [message.body for message in messages])
+        uids = await self._store.write(act, [message.body for message in messages])
+        for uid, message in zip(uids, messages, strict=True):
+            self._store.fresh.add(number, uid, message.body.outline)
+        return uids
 
     async def set_flags(
         self, uids: UIDSet, change: FlagChange, unchanged_since: int | None = None
@@ -235,6 +260,11 @@ class SQLiteMailbox:
 
     async def move(self, uids: UIDSet, destination: str) -> Copied:
         return await self._transfer(Transaction.move, uids, destination)
+
+    async def keep_derived(self, some: Sequence[Derived]) -> None:
+        number = self._row.id
+        await self._store.write(lambda txn, _: txn.keep_derived(number, some), lazy=True)
+        self._store.fresh.forget(number)
 
     async def claim_recent(self) -> UIDSet:
         await self._store.catch_up()
@@ -289,6 +319,8 @@ class SQLiteMailbox:
         self.keywords = row.keywords
         # What was expunged must not be found any more.
         self._ahead = None
+        if row.uid_next - old.uid_next != row.messages - old.messages:
+            self._store.fresh.forget(row.id)
         return row.modseq != old.modseq
 
     def close(self) -> None:
@@ -315,7 +347,7 @@ class SQLiteAccount:
     """See `IMailAccount`."""
 
     abilities: frozenset[InterfaceClass] = frozenset(
-        (ICommitsTogether, IMovesMessages, IReadsMany, IClaimsRecent)
+        (ICommitsTogether, IMovesMessages, IReadsMany, IReadsOutlines, IKeepsDerived, IClaimsRecent)
     )
 
     def __init__(self, store: SQLiteStore, number: int, name: str) -> None:
@@ -384,6 +416,7 @@ class SQLiteStore:
         self._poll = poll
         self._lock = -1
         self.queue = SQLiteQueue(self)
+        self.fresh = Fresh()
         self._accounts: dict[str, int] = {}
         # Ids of accounts only ever grow: up to this one all that are there are known.
         self._newest = 0
@@ -523,16 +556,18 @@ class SQLiteStore:
     ) -> tuple[Sequence[int], Sequence[int]]:
         taken = self.queue.taken(results)
 
-        def act(txn: Transaction, places: Places) -> tuple[list[int], list[int]]:
+        def act(txn: Transaction, places: Places) -> tuple[list[int], list[int], list[int]]:
             targets = [(txn.find(item.account, item.mailbox), item.message) for item in deliveries]
-            numbers = txn.append(targets, places), queue_ledger.add(txn, items, places)
+            uids, ids = txn.append(targets, places), queue_ledger.add(txn, items, places)
             queue_ledger.settle(txn, results, taken, (), places)
-            return numbers
+            return uids, ids, [row.id for row, _ in targets]
 
         bodies = [item.message.body for item in deliveries]
-        numbers = await self.write(act, bodies + [new.body for new in items])
+        uids, ids, mailboxes = await self.write(act, bodies + [new.body for new in items])
+        for mailbox, uid, item in zip(mailboxes, uids, deliveries, strict=True):
+            self.fresh.add(mailbox, uid, item.message.body.outline)
         self.queue.settled(results)
-        return numbers
+        return uids, ids
 
     # For the mailboxes
 
@@ -674,6 +709,7 @@ class SQLiteStore:
         self.files.forget(published.files)
         self._advance(published.rows)
         for number in published.gone:
+            self.fresh.forget(number)
             if (mailbox := self._live.get(number)) is not None:
                 mailbox.close()
         if published.queued:

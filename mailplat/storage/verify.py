@@ -14,7 +14,7 @@ from zlib import crc32
 
 from mailplat.storage import loading
 from mailplat.storage.packs import checksum_of
-from mailplat.values import NEVER
+from mailplat.values import BLOCK, NEVER
 
 #: Counters of mailboxes that differ from what is counted.
 _COUNTERS = """
@@ -57,6 +57,15 @@ _COUNTS = (
     ),
 )
 
+#: What was made of other messages than there are.
+_DERIVED = f"""
+SELECT d.mailbox, d.block, d.kind FROM derived d LEFT JOIN mailboxes m ON m.id = d.mailbox
+WHERE m.id IS NULL OR m.uid_next <= d.block * {BLOCK} OR d.messages <> (
+    SELECT count(*) FROM messages WHERE mailbox = d.mailbox
+    AND uid BETWEEN (d.block - 1) * {BLOCK} + 1 AND d.block * {BLOCK}
+)
+"""
+
 #: Next hops that believe something else than what waits for them.
 _PLACES = """
 SELECT p.agent, p.place, p.due, min(r.due)
@@ -87,6 +96,8 @@ def problems(connection: sqlite3.Connection, directory: str) -> list[str]:
     for what, query in _COUNTS:
         for number, said, counted in connection.execute(query):
             found.append(f"{what} {number}: {said} are said to need it, {counted} do")
+    for number, block, kind in connection.execute(_DERIVED):
+        found.append(f"mailbox {number}: the {kind} kept for block {block} is not of the messages there")
     found += _queue(connection)
     found += _waiting(connection)
     found += _snapshots(connection)

@@ -32,7 +32,9 @@ from __future__ import annotations
 from mailplat.testing.contract.abilities import (
     CommittingItems,
     CommittingTogether,
+    KeepingDerived,
     ReadingMany,
+    ReadingOutlines,
     Recent,
     Restart,
 )
@@ -59,6 +61,8 @@ class MailboxStoreContract(
     CommittingTogether,
     CommittingItems,
     ReadingMany,
+    ReadingOutlines,
+    KeepingDerived,
     Recent,
     Restart,
     Stories,

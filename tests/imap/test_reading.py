@@ -10,12 +10,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from mailplat.errors import NoSuchMessage
 from mailplat.imap.commands import Item
 from mailplat.imap.kept import Kept
-from mailplat.imap.outlines import Forms, Outlines
+from mailplat.imap.outlines import Outlines
 from mailplat.imap.reading import PIECE, Source, sources
 from mailplat.imap.responses import RowRenderer
-from mailplat.imap.view import MailboxView
+from mailplat.imap.view import MailboxView, Selected
+from mailplat.message.outline import BODY, ENVELOPE, rendered
 from mailplat.message.structure import Scanner
-from mailplat.uids import UIDSet
+from mailplat.uids import EVERYTHING, UIDSet
 from mailplat.values import Outlined
 from tests.imap.support import Server, now
 
@@ -135,48 +136,40 @@ class OutlinesTests(SynchronousTestCase):
         self.assertIsNotNone(outlines.known(1, Outlined(1, 0, None)))
 
 
-class FormsTests(SynchronousTestCase):
-    def test_kept_by_message_and_kind(self) -> None:
-        forms = Forms(10**6)
-        kept = {uid: b"%d" % uid for uid in (1, 255, 256, 257, 1000)}
-        forms.keep(1, Item.BODY, kept)
-        self.assertEqual(forms.get(1, Item.BODY, [1, 2, 256, 1000]), [b"1", None, b"256", b"1000"])
-        self.assertEqual(forms.get(1, Item.ENVELOPE, [1]), [None])
-        self.assertEqual(forms.get(2, Item.BODY, [1, 1000]), [None, None])
-        forms.keep(1, Item.BODY, {2: b"2"})
-        self.assertEqual(forms.get(1, Item.BODY, [1, 2]), [b"1", b"2"])
-
-    def test_bounded_by_octets(self) -> None:
-        forms = Forms(50_000)
-        for uid in (1, 1001, 2001, 1, 3001):
-            forms.keep(1, Item.BODY, {uid: b"x" * 4000})
-        kept = [forms.get(1, Item.BODY, [uid])[0] is not None for uid in (1, 1001, 2001, 3001)]
-        self.assertEqual(kept, [True, False, True, True])
-
-    def test_read_once(self) -> None:
-        """Also what no store keeps, and beside what is kept already."""
-        for outline in (None, b"of another version"):
+class CutTests(SynchronousTestCase):
+    def test_what_no_store_keeps(self) -> None:
+        """Or what was kept by an earlier version: it is read once."""
+        for kept in (None, b"of another version"):
             server = Server()
-            server.add(HEAD, HEAD, outline=outline)
+            server.add(HEAD, HEAD, outline=kept)
             view = MailboxView(server.inbox)
             now(view.refresh())
+            (rows,) = Selected(view, False, lambda: None).pieces(EVERYTHING, 10)
             outlines = Outlines()
+            scanned: list[int] = []
+            record = outlines.record
 
-            def columns(view: MailboxView) -> tuple[Any, Any]:
-                return view.columns.uids, view.columns.sizes
+            async def noted(
+                view: int, outlined: Outlined, *arguments: Any, record: Any = record, scanned: Any = scanned
+            ) -> bytes:
+                scanned.append(outlined.uid)
+                made: bytes = await record(view, outlined, *arguments)
+                return made
 
-            def made(kinds: list[Item], view: MailboxView = view, outlines: Outlines = outlines) -> Any:
-                return now(outlines.forms(view, kinds, *columns(view), lambda: succeed(None)))
+            self.patch(outlines, "record", noted)
 
-            (first,) = made([Item.ENVELOPE])
+            def cut(kinds: list[Item], view: Any = view, rows: Any = rows, outlines: Any = outlines) -> Any:
+                ready, records = now(outlines.read(view, kinds, [rows]))
+                self.assertEqual(ready, [None])
+                return now(outlines.cut(view, records, kinds, rows, lambda: succeed(None)))
+
+            (envelopes,) = cut([Item.ENVELOPE])
+            self.assertEqual(list(envelopes), [rendered(outline(HEAD), ENVELOPE)] * 2)
             now(server.inbox.expunge(UIDSet.of([1]), deleted_only=False))
-            envelopes, bodies = made([Item.ENVELOPE, Item.BODY])
-            self.assertEqual(envelopes, first)
-            self.assertEqual([body is None for body in bodies], [True, False])
-            now(view.refresh())
-            again, _ = made([Item.ENVELOPE, Item.BODY])
-            self.assertIs(again[0], envelopes[1])
-            self.assertEqual(again, first[1:])
+            envelopes, bodies = cut([Item.ENVELOPE, Item.BODY])
+            self.assertEqual(list(envelopes), [None, rendered(outline(HEAD), ENVELOPE)])
+            self.assertEqual(list(bodies), [None, rendered(outline(HEAD), BODY)])
+            self.assertEqual(scanned, [1, 2] if kept else [])
 
 
 class KeptTests(SynchronousTestCase):

@@ -37,8 +37,16 @@ class BlockTests(SynchronousTestCase):
         self.assertGreater(len(Block([1, 2], [b"x" * 1000, None])), 1000)
 
 
+VALUES = st.binary(max_size=20) | st.sampled_from(
+    (b"=?utf-8?q?=C3=84?=", b"=?utf-7?q?+2AA-?=", b"=?", b"\xdc")
+)
+
+
 class FoldedTests(SynchronousTestCase):
-    @given(st.binary(max_size=20) | st.sampled_from((b"=?utf-8?q?=C3=84?=", b"=?utf-7?q?+2AA-?=", b"=?")))
-    def test_words(self, value: bytes) -> None:
-        text = headers.decode_words(value).casefold()
-        self.assertEqual(folded_words(value).decode("utf-8", "surrogatepass"), text)
+    @given(st.lists(VALUES))
+    def test_words(self, values: list[bytes]) -> None:
+        texts = [text.decode("utf-8", "surrogatepass") for text in folded_words(values) if text is not None]
+        self.assertEqual(texts, [headers.decode_words(value).casefold() for value in values])
+
+    def test_none(self) -> None:
+        self.assertEqual(folded_words([None, b"", None]), [None, b"", None])

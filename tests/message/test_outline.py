@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
+from functools import partial
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,9 +73,8 @@ class RecordTests(SynchronousTestCase):
         written = Outline(root.body_start, 100, envelope, body, structure, root)
         record = written.to_bytes()
         self.assertEqual(Outline.from_bytes(record), written)
-        self.assertEqual(outline.rendered_envelope(record), envelope)
-        self.assertEqual(outline.rendered_body(record), body)
-        self.assertEqual(outline.rendered_bodystructure(record), structure)
+        for form, expected in enumerate((envelope, body, structure)):
+            self.assertEqual(outline.rendered(record, form), expected)
         self.assertEqual(outline.header_size(record), root.body_start)
         self.assertEqual(record[0], VERSION)
 
@@ -82,6 +82,13 @@ class RecordTests(SynchronousTestCase):
     def test_what_a_scanner_writes(self, tree: trees.Node) -> None:
         record = record_of(trees.write(tree).octets)
         self.assertEqual(Outline.from_bytes(record).to_bytes(), record)
+
+    @given(st.lists(st.tuples(RENDERED, RENDERED, RENDERED), min_size=1), st.permutations(range(3)))
+    def test_many_at_once(self, written: list[tuple[bytes, bytes, bytes]], forms: list[int]) -> None:
+        root = Part("text", "plain", (), "7bit", "", 0, 0, 0, 0)
+        records = [Outline(0, 0, *each, root).to_bytes() for each in written]
+        expected = [[each[form] for each in written] for form in forms]
+        self.assertEqual(outline.rendered_many(records, forms), expected)
 
     def test_corpus(self) -> None:
         for name in corpus.NAMES:
@@ -118,9 +125,9 @@ class RecordTests(SynchronousTestCase):
 
 READERS = (
     Outline.from_bytes,
-    outline.rendered_envelope,
-    outline.rendered_body,
-    outline.rendered_bodystructure,
+    *(partial(outline.rendered, form=form) for form in range(3)),
+    lambda record: outline.rendered_many([record_of(b"\r\n"), record], [outline.BODY]),
+    lambda record: outline.rendered_many([record], range(3)),
     outline.header_size,
 )
 
@@ -175,6 +182,14 @@ class DamageTests(SynchronousTestCase):
         for end in range(len(record)):
             with self.assertRaises(BadRecord):
                 Outline.from_bytes(record[:end])
+
+    def test_many_of_which_one_is_cut_off(self) -> None:
+        record = record_of(corpus.message("forwarded"))
+        whole = [outline.rendered(record, form) for form in range(3)]
+        end = len(record) - len(record.partition(whole[2])[2])
+        self.assertEqual(outline.rendered_many([record[:end]], range(3)), [[form] for form in whole])
+        with self.assertRaises(BadRecord):
+            outline.rendered_many([record, record[: end - 1], record], [outline.BODYSTRUCTURE])
 
     def test_too_long(self) -> None:
         record = record_of(corpus.message("basic"))

@@ -58,6 +58,21 @@ class VerifyTests(Filled, TestCase):
         await self.filled()
         self.assertEqual(await self.problems(), [])
 
+    async def test_something_made_of_other_messages(self):
+        await self.filled()
+        for values in ((1, 1, "a", 2), (1, 1, "b", 7), (99, 1, "c", 2)):
+            self.index(f"INSERT INTO derived (mailbox, block, kind, messages, octets) VALUES {(*values, '')}")
+        self.index("UPDATE mailboxes SET uid_next = 300 WHERE id = 1")
+        self.assertEqual(
+            await self.problems(),
+            [
+                "mailbox 1: the b kept for block 1 is not of the messages there",
+                "mailbox 99: the c kept for block 1 is not of the messages there",
+            ],
+        )
+        self.index("UPDATE mailboxes SET uid_next = 3 WHERE id = 1")
+        self.assertEqual(len(await self.problems()), 3)
+
     async def test_changed_octet_of_a_large_message(self):
         """One that has a file of its own."""
         await self.filled()

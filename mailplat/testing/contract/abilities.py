@@ -10,18 +10,30 @@ from mailplat.interfaces import (
     Delivery,
     IClaimsRecent,
     ICommitsTogether,
+    IKeepsDerived,
+    IMailbox,
+    IMovesMessages,
     IQueueStore,
     IReadsMany,
+    IReadsOutlines,
     NewMessage,
 )
 from mailplat.storage.spool import whole
 from mailplat.testing.contract.base import ALICE, BOB, StoreCase, body, given, some, wants
 from mailplat.testing.contract.queue import new_item
 from mailplat.testing.fakes import MemoryMessage
-from mailplat.uids import EVERYTHING, NOTHING
-from mailplat.values import NEVER, FlagChange, Settled
+from mailplat.uids import EVERYTHING, NOTHING, UIDSet
+from mailplat.values import BLOCK, NEVER, Derived, FlagChange, Settled
 
-__all__ = ["CommittingItems", "CommittingTogether", "ReadingMany", "Recent", "Restart"]
+__all__ = [
+    "CommittingItems",
+    "CommittingTogether",
+    "KeepingDerived",
+    "ReadingMany",
+    "ReadingOutlines",
+    "Recent",
+    "Restart",
+]
 
 
 class CommittingTogether(StoreCase):
@@ -204,6 +216,122 @@ class ReadingMany(StoreCase):
         reads = IReadsMany(mailbox)
         self.assertEqual(list(await reads.contents(EVERYTHING, len(whole))), [(uid, whole)])
         self.assertEqual(list(await reads.contents(EVERYTHING, len(whole) - 1)), [])
+
+
+class ReadingOutlines(StoreCase):
+    """`IReadsOutlines`."""
+
+    async def check(self, mailbox: IMailbox, uids: UIDSet) -> None:
+        expected = {one.uid: one.outline or b"" for one in await mailbox.outlines(uids)}
+        found = await IReadsOutlines(mailbox).records(uids)
+        self.assertEqual(list(found.uids), sorted(found.uids))
+        self.assertEqual(len(found.uids), len(found.records))
+        there = dict(zip(found.uids, found.records, strict=True))
+        self.assertEqual({uid: there.get(uid) for uid in expected}, expected)
+
+    @wants(IReadsOutlines)
+    async def test_records(self) -> None:
+        mailbox = await self.filled(5)
+        uids = (await mailbox.columns(EVERYTHING)).uids
+        for wanted in (EVERYTHING, some(*uids[1:3]), some(uids[0], uids[2], uids[4]), some(uids[4]), NOTHING):
+            await self.check(mailbox, wanted)
+
+    @wants(IReadsOutlines, "accepts_mail")
+    async def test_each_its_own(self) -> None:
+        """Octets of any kind, one of them none; in several steps, and through other ways."""
+        mailbox = await self.filled(0)
+        for outlines in ([b"\0\xff,", b"", b"x" * 10_000], [b"\0"], [b"", b""]):
+            await mailbox.append([self.message(outline=outline) for outline in outlines])
+            await self.check(mailbox, EVERYTHING)
+        await self.place(ALICE, "INBOX", [body(1)])
+        await mailbox.copy(EVERYTHING, "INBOX")
+        await mailbox.append([self.message(outline=b"last")])
+        last = (await mailbox.columns(EVERYTHING)).uids[-1]
+        for wanted in (EVERYTHING, some(last), some(last - 1, last)):
+            await self.check(mailbox, wanted)
+
+    @wants(IReadsOutlines, "expunges_mail")
+    async def test_beside_those_gone(self) -> None:
+        mailbox = await self.filled(5)
+        uids = (await mailbox.columns(EVERYTHING)).uids
+        await mailbox.expunge(some(uids[0], uids[3]), deleted_only=False)
+        for wanted in (EVERYTHING, some(*uids[:2]), some(uids[3])):
+            await self.check(mailbox, wanted)
+
+
+class KeepingDerived(StoreCase):
+    """`IKeepsDerived`, of a store that gives UIDs from 1 on, without gaps."""
+
+    async def kept(self, mailbox: IMailbox, *kinds: str) -> dict[tuple[str, int], bytes]:
+        found = await IKeepsDerived(mailbox).derived(kinds or ("a", "b"), UIDSet(((1, 1000),)))
+        return {(one.kind, one.block): one.octets for one in found}
+
+    async def blocks(self, name: str = "INBOX") -> IMailbox:
+        """A mailbox with two whole blocks, and with two things kept of the first and one of the second."""
+        mailbox = await self.filled(2 * BLOCK, name)
+        made = [Derived("a", 1, BLOCK, b"\0one"), Derived("b", 1, BLOCK, b""), Derived("a", 2, BLOCK, b"two")]
+        await IKeepsDerived(mailbox).keep_derived(made)
+        return mailbox
+
+    @wants(IKeepsDerived, "accepts_mail")
+    async def test_kept_by_kind_and_block(self) -> None:
+        mailbox = await self.blocks()
+        self.assertEqual(await self.kept(mailbox), {("a", 1): b"\0one", ("b", 1): b"", ("a", 2): b"two"})
+        self.assertEqual(await self.kept(mailbox, "b", "c"), {("b", 1): b""})
+        await IKeepsDerived(mailbox).keep_derived([Derived("a", 1, BLOCK, b"other")])
+        self.assertEqual(await self.kept(mailbox, "a"), {("a", 1): b"other", ("a", 2): b"two"})
+        (one,) = await IKeepsDerived(mailbox).derived(["a"], some(2))
+        self.assertEqual(one, Derived("a", 2, BLOCK, b"two"))
+        self.assertEqual(list(await IKeepsDerived(mailbox).derived(["a"], NOTHING)), [])
+        self.assertEqual(await self.kept(await self.filled(1, "Drafts")), {})
+
+    @wants(IKeepsDerived, "accepts_mail", "keeps_flags")
+    async def test_flags_and_new_messages_change_nothing(self) -> None:
+        mailbox = await self.blocks()
+        before = await self.kept(mailbox)
+        await mailbox.set_flags(EVERYTHING, FlagChange(add=frozenset({"\\Seen"})))
+        await mailbox.append([self.message()])
+        self.assertEqual(await self.kept(mailbox), before)
+
+    @wants(IKeepsDerived, "accepts_mail")
+    async def test_only_of_all_that_can_be(self) -> None:
+        mailbox = await self.filled(BLOCK - 1)
+        keeps = IKeepsDerived(mailbox)
+        await keeps.keep_derived([Derived("a", 1, BLOCK - 1, b"x")])
+        self.assertEqual(await self.kept(mailbox), {})
+        await mailbox.append([self.message()])
+        for count in (BLOCK - 1, BLOCK + 1):
+            await keeps.keep_derived([Derived("a", 1, count, b"x"), Derived("b", 1, BLOCK, b"y")])
+            self.assertEqual(await self.kept(mailbox), {("b", 1): b"y"})
+
+    @wants(IKeepsDerived, "accepts_mail", "expunges_mail")
+    async def test_forgotten_with_a_message(self) -> None:
+        mailbox = await self.blocks()
+        await mailbox.expunge(some(BLOCK + 1), deleted_only=False)
+        self.assertEqual(await self.kept(mailbox), {("a", 1): b"\0one", ("b", 1): b""})
+        await IKeepsDerived(mailbox).keep_derived([Derived("a", 2, BLOCK, b"x")])
+        self.assertEqual(len(await self.kept(mailbox)), 2)
+        await IKeepsDerived(mailbox).keep_derived([Derived("a", 2, BLOCK - 1, b"x")])
+        self.assertEqual(len(await self.kept(mailbox)), 3)
+        await mailbox.expunge(some(1, BLOCK, 2 * BLOCK), deleted_only=False)
+        self.assertEqual(await self.kept(mailbox), {})
+
+    @wants(IKeepsDerived, IMovesMessages, "accepts_mail")
+    async def test_forgotten_when_moved(self) -> None:
+        mailbox = await self.blocks()
+        await self.filled(0, "Archive")
+        await IMovesMessages(mailbox).move(some(1), "Archive")
+        self.assertEqual(await self.kept(mailbox), {("a", 2): b"two"})
+
+    @wants(IKeepsDerived, "accepts_mail", "makes_mailboxes")
+    async def test_forgotten_with_the_mailbox(self) -> None:
+        mailbox = await self.blocks("Lists")
+        await self.account.rename("Lists", "Others")
+        self.assertEqual(len(await self.kept(await self.account.open("Others"))), 3)
+        await self.account.delete("Others")
+        await IKeepsDerived(mailbox).keep_derived([Derived("a", 1, BLOCK, b"x")])
+        self.assertEqual(await self.kept(mailbox), {})
+        self.assertEqual(await self.kept(await self.filled(2 * BLOCK, "Others")), {})
 
 
 class Recent(StoreCase):

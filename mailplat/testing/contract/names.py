@@ -16,12 +16,14 @@ from mailplat.errors import (
 from mailplat.interfaces import (
     IClaimsRecent,
     ICommitsTogether,
+    IKeepsDerived,
     IMailAccount,
     IMailbox,
     IMailStore,
     IMessageContent,
     IMovesMessages,
     IReadsMany,
+    IReadsOutlines,
     ISearches,
 )
 from mailplat.testing.contract.base import ALICE, BOB, StoreCase, some, wants
@@ -31,7 +33,7 @@ from mailplat.values import SPECIAL_MAILBOXES, FlagChange, MailboxInfo
 __all__ = ["Accounts", "Interfaces", "Mailboxes"]
 
 #: Abilities that mailboxes provide, as against the store.
-OF_MAILBOXES = (IMovesMessages, IReadsMany, IClaimsRecent, ISearches)
+OF_MAILBOXES = (IMovesMessages, IReadsMany, IReadsOutlines, IKeepsDerived, IClaimsRecent, ISearches)
 
 
 class Interfaces(StoreCase):
