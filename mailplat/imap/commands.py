@@ -357,6 +357,9 @@ class Item(Enum):
     BODYSTRUCTURE = "BODYSTRUCTURE"
     SECTION = "BODY[...], RFC822, RFC822.HEADER and RFC822.TEXT"
 
+    # An Enum's own is a function in Python, and all that FETCH looks up is looked up by these.
+    __hash__ = object.__hash__
+
 
 #: Items answered from the columns of a mailbox, without looking at messages.
 COLUMN_ITEMS = frozenset({Item.UID, Item.FLAGS, Item.INTERNALDATE, Item.SIZE, Item.MODSEQ})

@@ -131,7 +131,7 @@ class Fetching:
             while here:
                 found, records = await reading
                 octets = sum(map(len, chain(records.records, *filter(None, found))))
-                most = min(READ * len(here) // (octets + 1) + 1, MOST_PIECES)
+                most = min(READ * len(found) // octets + 1, MOST_PIECES) if octets else MOST_PIECES
                 some, ready = here, iter(found)
                 here, reading = ahead()
                 for piece in some:
