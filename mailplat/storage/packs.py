@@ -166,10 +166,13 @@ class PackWriter:
         self.length = 0
         self.current: StoredFile | None = None
 
-    def place(self, bodies: Sequence[Any]) -> dict[int, Place | Exception]:
+    def place(self, bodies: Sequence[Any], moved: bool = False) -> dict[int, Place | Exception]:
         """
         Write and sync these `ISpooledMessage`s, each once; if they are few and small, find out that they
         are to go into the index.
+
+        Args:
+            moved: they come from the index, and go to a pack however few they are.
 
         Returns:
             id of the body -> its place, or why this one alone could not be stored.
@@ -193,7 +196,7 @@ class PackWriter:
                     small.append((body, data))
             if self._batch:
                 self._disk.sync_directory(os.path.join(self._directory, LARGE))
-            if sum(len(data) for _, data in small) <= self._few:
+            if not moved and sum(len(data) for _, data in small) <= self._few:
                 for body, data in small:
                     places[id(body)] = Place(None, 0, len(data), zlib.crc32(data), data)
             else:

@@ -16,10 +16,8 @@ from mailplat.storage.packs import Place
 #: Octets that may wait before they are moved to a pack.
 WAITING = 256 * 1024
 
-#: How many are moved at once.
-_AT_ONCE = 512
-
-_OLDEST = f"SELECT body, data FROM waiting ORDER BY body LIMIT {_AT_ONCE}"
+#: Those that are moved at once.
+OLDEST = "SELECT body, data FROM waiting ORDER BY body LIMIT 1024"
 
 
 class Waiting:
@@ -46,7 +44,7 @@ def octets(connection: sqlite3.Connection) -> int:
 
 def oldest(connection: sqlite3.Connection) -> list[Waiting]:
     """What is to be moved."""
-    return [Waiting(*row) for row in connection.execute(_OLDEST)]
+    return [Waiting(*row) for row in connection.execute(OLDEST)]
 
 
 def move(txn: Transaction, bodies: Sequence[Waiting], places: dict[int, Place | Exception]) -> None:
@@ -60,7 +58,7 @@ def move(txn: Transaction, bodies: Sequence[Waiting], places: dict[int, Place | 
     row = 0
     for body in bodies:
         place = places[id(body)]
-        # All are in the same pack, or so few are left that they would only be written to the index again.
+        # All are in the same pack; or, unless it was asked to move them, they are too few for one.
         if isinstance(place, Place) and place.file is not None:
             row = txn.row_of(place.file)
             moved.append((place.position, body.number))

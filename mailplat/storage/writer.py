@@ -198,10 +198,13 @@ class Writer:
 
     def _gather(self) -> None:
         """Move the bodies that wait in the index to a pack."""
-        self._waiting = 0
         try:
-            bodies = waiting.oldest(self._connection or self._open())
+            connection = self._connection or self._open()
+            bodies = waiting.oldest(connection)
+            # Counted anew: what is left counts, that of other processes too.
+            self._waiting = waiting.octets(connection) - sum(body.size for body in bodies)
         except sqlite3.Error:
+            self._waiting = 0
             self._reopen()
             return
         # It need not be durable: if it is lost, they wait as before.
@@ -210,17 +213,17 @@ class Writer:
             lambda failure: self._log.info("Bodies stay in the index: {error}", error=str(failure.value))
         )
         # By itself: nobody's mail is refused because a pack cannot be written.
-        self._write([gathering])
+        self._write([gathering], moved=True)
 
     def _end(self) -> None:
         # The thread has nothing left to do but return.
         self._thread.join()
         self._stopped.callback(None)
 
-    def _write(self, batch: list[Operation]) -> None:
+    def _write(self, batch: list[Operation], moved: bool = False) -> None:
         published = Published()
         try:
-            published = self._commit(batch)
+            published = self._commit(batch, moved)
         except OSError as error:
             self._refuse(batch, error)
         except sqlite3.Error as error:
@@ -246,15 +249,18 @@ class Writer:
             else:
                 operation.deferred.callback(operation.result)
 
-    def _commit(self, batch: list[Operation]) -> Published:
+    def _commit(self, batch: list[Operation], moved: bool = False) -> Published:
         """
         Do the batch in one transaction.
+
+        Args:
+            moved: its bodies come from the index.
 
         Raises:
             OSError, sqlite3.Error: nothing of it was done.
         """
         bodies = [body for operation in batch for body in operation.bodies]
-        places = self.packs.place(bodies) if bodies else {}
+        places = self.packs.place(bodies, moved) if bodies else {}
         kept = False
         try:
             published = Published()

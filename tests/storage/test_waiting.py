@@ -59,8 +59,12 @@ class WaitingTests(TestCase):
         return [number for (number,) in await self.asked(store, "SELECT body FROM waiting ORDER BY body")]
 
     async def until_moved(self, store):
+        await self.until(store, lambda numbers: not numbers)
+
+    async def until(self, store, holds):
+        """Until it holds for the numbers of the bodies that wait."""
         for _ in range(500):
-            if not await self.numbers(store):
+            if holds(await self.numbers(store)):
                 return
             await task.deferLater(reactor, 0.01)
         self.fail("nothing was moved")
@@ -97,6 +101,26 @@ class WaitingTests(TestCase):
         store = await self.started()
         await self.append(await self.inbox(store), 1, 2, 3)
         self.assertEqual(await self.numbers(store), [])
+
+    async def test_more_than_are_moved_at_once(self):
+        """What was left is still counted, and follows."""
+        self.patch(waiting, "OLDEST", waiting.OLDEST.replace("1024", "2"))
+        store = await self.started()
+        inbox = await self.inbox(store)
+        for number in range(1, 31):
+            await self.append(inbox, number)
+        await self.until(store, lambda numbers: len(numbers) < 5)
+        await self.check_content(inbox, range(1, 31))
+
+    async def test_tiny_ones_are_moved(self):
+        """However little they are together: whoever waits for more would wait for ever."""
+        self.patch(waiting, "OLDEST", waiting.OLDEST.replace("1024", "1"))
+        store = await self.started(few=2000)
+        inbox = await self.inbox(store)
+        for number in range(1, 31):
+            await self.append(inbox, number)
+        await self.until(store, lambda numbers: len(numbers) < 5)
+        await self.check_content(inbox, range(1, 31))
 
     async def test_removed_while_they_wait(self):
         store = await self.started(waiting=10**6)
