@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from twisted.internet.interfaces import IDelayedCall
+
 from mailplat.errors import NoSuchMailbox
 from mailplat.imap import commands, responses
 from mailplat.imap.engine import Bad, Fatal, IMAPEngine, MessageChunk, MessageEnd, State
@@ -20,6 +22,9 @@ from mailplat.interfaces import ISpool, NewMessage
 from mailplat.message.compose import InternalDates
 from mailplat.values import SEPARATOR, MailboxInfo
 from mailplat.wire import Wire
+
+#: A mailbox with more messages is selected before its rows are there, and without UNSEEN then.
+FEW = 8192
 
 #: Names looked at in one step of LIST.
 NAMES = 500
@@ -37,6 +42,7 @@ class MailboxCommands:
     _views: Views
     _dates: InternalDates
     _clock: Callable[[], float]
+    _later: Callable[..., IDelayedCall]
     _account: Any
     _selected: Selected | None
     _renderer: responses.RowRenderer | None
@@ -65,16 +71,18 @@ class MailboxCommands:
         read_only = isinstance(command, commands.Examine) or mailbox.read_only
         view = self._views.of(mailbox)
         try:
-            await view.refresh()
-            selected = Selected(view, read_only, self._wire.wake)
+            status = await mailbox.status()
+            counted = status if status.messages > FEW and not view.loaded else None
+            if counted is None:
+                await view.refresh()
+            selected = Selected(view, read_only, self._wire.wake, counted)
         except BaseException:
             self._views.release(view)
             raise
         self._selected = selected
         self._renderer = responses.RowRenderer(mailbox, self._dates)
         try:
-            status = await mailbox.status()
-            await selected.catch_up(hinted=True)
+            await (selected.catch_up(hinted=True) if counted is None else selected.claim_counted())
         except BaseException:
             self._unselect()
             raise
@@ -90,8 +98,11 @@ class MailboxCommands:
         wire.write(b"* OK [UIDVALIDITY %d] UIDs are valid\r\n" % mailbox.uid_validity)
         uid_next = max(status.uid_next, view.newest + 1)
         wire.write(b"* OK [UIDNEXT %d] Predicted next UID\r\n" % uid_next)
-        wire.write(b"* OK [HIGHESTMODSEQ %d] Highest\r\n" % view.upto)
+        wire.write(b"* OK [HIGHESTMODSEQ %d] Highest\r\n" % selected.moment)
         self._engine.state = State.SELECTED
+        if counted is not None:
+            # Once the answer is on its way, so that the interpreter is not busy with rows before.
+            self._later(0, view.load)
         return "Selected", b"READ-ONLY" if read_only else b"READ-WRITE"
 
     # Names

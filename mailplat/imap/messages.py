@@ -47,6 +47,13 @@ class MessageCommands:
         assert self._selected is not None and self._renderer is not None
         return self._selected, self._renderer
 
+    async def _rows(self) -> tuple[Selected, responses.RowRenderer]:
+        """As `_mailbox`, and its rows are there."""
+        selected, renderer = self._mailbox()
+        if selected.counted is not None:
+            await selected.catch_up(hinted=True)
+        return selected, renderer
+
     def _meant(self, selected: Selected, by_uid: bool, numbers: SequenceSet) -> UIDSet:
         """The UIDs that a client means."""
         if by_uid:
@@ -92,7 +99,7 @@ class MessageCommands:
             await self._wire.drained()
 
     async def _fetch(self, command: commands.Fetch) -> tuple[str, bytes]:
-        selected, renderer = self._mailbox()
+        selected, renderer = await self._rows()
         uids = self._meant(selected, command.uid, command.numbers)
         if command.changed_since is not None or Item.MODSEQ in command.plan.kinds:
             self._enable_condstore()
@@ -111,7 +118,7 @@ class MessageCommands:
         return "FETCH completed", b"" if complete or command.uid else b"EXPUNGEISSUED"
 
     async def _store(self, command: commands.Store) -> tuple[str, bytes]:
-        selected, _ = self._mailbox()
+        selected, _ = await self._rows()
         self._writable(selected)
         uids = self._meant(selected, command.uid, command.numbers)
         if command.unchanged_since is not None:
@@ -137,7 +144,7 @@ class MessageCommands:
         return "STORE completed", b"" if complete else b"EXPUNGEISSUED"
 
     async def _search(self, command: commands.Search) -> tuple[str, bytes]:
-        selected, _ = self._mailbox()
+        selected, _ = await self._rows()
         if command.modseq:
             self._enable_condstore()
         # New messages count only once the client was told of them.
@@ -161,7 +168,7 @@ class MessageCommands:
         return "SEARCH completed", b""
 
     async def _copy(self, command: commands.Copy) -> tuple[str, bytes]:
-        selected, _ = self._mailbox()
+        selected, _ = await self._rows()
         uids = self._meant(selected, command.uid, command.numbers)
         try:
             copied = await selected.view.mailbox.copy(uids, command.mailbox)
@@ -171,7 +178,7 @@ class MessageCommands:
         return "COPY completed", _copy_code(copied)
 
     async def _move(self, command: commands.Move) -> tuple[str, bytes]:
-        selected, _ = self._mailbox()
+        selected, _ = await self._rows()
         if IMovesMessages not in self._account.abilities:
             raise Refused("Unknown command")
         self._writable(selected)
@@ -206,7 +213,7 @@ class MessageCommands:
             raise Refused("These messages are gone", b"EXPUNGEISSUED")
 
     async def _expunge(self, command: commands.Expunge | commands.UIDExpunge) -> tuple[str, bytes]:
-        selected, _ = self._mailbox()
+        selected, _ = await self._rows()
         self._writable(selected)
         # RFC 3501 §6.4.3: all that have \Deleted at this moment, whoever set it and whether this client
         # was told or not; of a message that it never heard of it will not hear either.

@@ -148,7 +148,7 @@ class IMAPSession(MailboxCommands, MessageCommands):
         act = _ACTS[type(command)]
         try:
             text, code = await act(self, command)
-            if act is not IMAPSession._idle:
+            if act not in _TELLS_ITSELF:
                 await self._tell(command)
             answer = responses.tagged(tag, b"OK", text, code)
         except Refused as refused:
@@ -289,7 +289,7 @@ class IMAPSession(MailboxCommands, MessageCommands):
         if not self._condstore:
             self._condstore = True
             if self._selected is not None:
-                modseq = self._selected.view.upto
+                modseq = self._selected.moment
                 self._wire.write(b"* OK [HIGHESTMODSEQ %d] Modseqs are told from now on\r\n" % modseq)
 
     async def _idle(self, command: commands.Idle) -> tuple[str, bytes]:
@@ -331,7 +331,7 @@ class IMAPSession(MailboxCommands, MessageCommands):
             await self._news(command, hinted)
         except errors.MailError:
             pass
-        except WireError:
+        except (WireError, GiveUp):
             raise
         except Exception:
             self._incident("News of a mailbox")
@@ -363,6 +363,9 @@ class IMAPSession(MailboxCommands, MessageCommands):
         if news.changed:
             await self._tell_flags(selected, news.changed)
 
+
+#: What has told all there is when it ends.
+_TELLS_ITSELF = (IMAPSession._idle, IMAPSession._select)
 
 _ACTS: dict[type, Callable[[Any, Any], Awaitable[tuple[str, bytes]]]] = {
     commands.Capability: IMAPSession._capability,

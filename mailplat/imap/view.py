@@ -7,7 +7,8 @@ and lets a client believe in messages that are gone until it is told.  In betwee
 `MailboxView`
     the rows of a live mailbox as packed arrays, one for all sessions on it.  Loaded once by
     `changes(0)`, then advanced by `changes(since)`; however many sessions ask meanwhile, they
-    share one call.  The arrays are always the truth as of the last call.
+    share one call.  The arrays are always the truth as of the last call.  Of a large mailbox they come
+    after SELECT was answered.
 
 `Selected`
     what one client believes, kept as its difference from the truth:
@@ -17,6 +18,10 @@ and lets a client believe in messages that are gone until it is told.  In betwee
     `last` is the largest UID the client was told of by EXISTS, `lag` the UIDs that were
     expunged and not yet told.  Mostly there is no lag, nothing of its own is stored, and a
     sequence number is a position plus one.
+
+    Where there are no rows yet the client is told what the mailbox's counters say: so many messages
+    with UIDs up to `last`, at one moment of its log (`counted`).  When the rows are there, what
+    vanished since that moment is the lag, and what changed is news like any other.
 
 `Views`
     the views of a server by mailbox.  Views that nobody looks at are kept while there is
@@ -33,16 +38,17 @@ from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import compress, count, repeat
+from itertools import chain, compress, count, repeat
 from sys import byteorder
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
 from mailplat.imap.kept import Kept
+from mailplat.imap.refusal import GiveUp
 from mailplat.interfaces import IClaimsRecent
 from mailplat.uids import EVERYTHING, NOTHING, Run, UIDSet
-from mailplat.values import BLOCK, SEEN, Changes, Columns, block_of
+from mailplat.values import BLOCK, SEEN, Changes, Columns, MailboxStatus, block_of
 
 #: What a row takes in a view, in octets.
 ROW_SIZE = 32
@@ -76,8 +82,8 @@ class MailboxView:
     """
 
     __slots__ = (
-        "_cancel", "_claimed", "_flying", "_hinted", "_sessions", "_waiting", "columns", "lines", "mailbox",
-        "number", "upto",
+        "_cancel", "_claimed", "_counted", "_flying", "_hinted", "_sessions", "_waiting", "columns", "lines",
+        "mailbox", "number", "upto",
     )  # fmt: skip
 
     def __init__(self, mailbox: Any, number: int = 0, lines: Kept[bytes] | None = None) -> None:
@@ -87,6 +93,7 @@ class MailboxView:
         self.columns = Columns()
         self.upto = 0
         self._sessions: set[Selected] = set()
+        self._counted: set[Selected] = set()  # those that were told counters, and wait for rows
         self._waiting: list[Deferred[None]] = []
         self._claimed = 0  # the largest UID when somebody claimed what is recent
         self._flying = False
@@ -97,6 +104,11 @@ class MailboxView:
         return len(self.columns)
 
     @property
+    def loaded(self) -> bool:
+        """There are rows, or it is known that there are none."""
+        return self.upto > 0
+
+    @property
     def newest(self) -> int:
         """The largest UID, 0 if the mailbox is empty."""
         return self.columns.uids[-1] if self.columns.uids else 0
@@ -104,7 +116,7 @@ class MailboxView:
     @property
     def watched(self) -> bool:
         """Somebody has it selected."""
-        return bool(self._sessions)
+        return bool(self._sessions or self._counted)
 
     def refresh(self) -> Awaitable[None]:
         """
@@ -127,16 +139,24 @@ class MailboxView:
         if self._hinted or self._flying:
             await self.refresh()
 
-    async def claim_recent(self) -> UIDSet:
+    def load(self) -> None:
+        """Have the rows come for those who were told counters; if that fails, who needs them asks again."""
+        if self._counted:
+            Deferred.fromCoroutine(self.follow()).addErrback(lambda _: None)
+
+    async def claim_recent(self, newest: int) -> UIDSet:
         """
         As `IClaimsRecent.claim_recent`; of many sessions that hear of a message only one asks.
+
+        Args:
+            newest: the largest UID that the session heard of.
 
         Raises:
             what `IClaimsRecent.claim_recent` raises.
         """
-        if self._claimed >= self.newest:
+        if self._claimed >= newest:
             return NOTHING
-        self._claimed = self.newest
+        self._claimed = newest
         try:
             claimed: UIDSet = await self.mailbox.claim_recent()
         except BaseException:
@@ -160,15 +180,16 @@ class MailboxView:
 
     def add(self, session: Selected) -> None:
         """Called by `Selected`."""
-        self._sessions.add(session)
+        (self._sessions if session.counted is None else self._counted).add(session)
 
     def remove(self, session: Selected) -> None:
         """Called by `Selected`."""
         self._sessions.discard(session)
+        self._counted.discard(session)
 
     def _hint(self) -> None:
         self._hinted = True
-        for session in self._sessions:
+        for session in chain(self._sessions, self._counted):
             session.wake()
 
     async def _fly(self) -> None:
@@ -189,7 +210,18 @@ class MailboxView:
         self._flying = False
 
     async def _advance(self) -> None:
-        changes = await self.mailbox.changes(self.upto)
+        await self._take(self.upto)
+        # Who was told counters of a later moment asks for a call of its own.
+        for moment in {session.moment for session in self._counted if session.moment <= self.upto}:
+            changed, vanished = await self._take(moment)
+            for session in [session for session in self._counted if session.moment == moment]:
+                if session.match(changed, vanished):
+                    self._counted.remove(session)
+                    self._sessions.add(session)
+
+    async def _take(self, since: int) -> tuple[Sequence[int], UIDSet]:
+        """Take over what happened since then, known or not: UIDs of what changed and of what vanished."""
+        changes = await self.mailbox.changes(since)
         vanished = changes.vanished
         if vanished is None:
             vanished = NOTHING
@@ -198,6 +230,7 @@ class MailboxView:
                 left = (await self.mailbox.columns(EVERYTHING)).uids
                 vanished = UIDSet.of(set(self.columns.uids).difference(left))
         self._apply(changes, vanished)
+        return changes.changed.uids, vanished
 
     def _apply(self, changes: Changes, vanished: UIDSet) -> None:
         mine, theirs = self.columns, changes.changed
@@ -323,11 +356,14 @@ class Selected:
     What one client believes of the mailbox it selected.
 
     Args:
-        view: refreshed before.
+        view: refreshed before, unless the client is told counters.
         read_only: selected with EXAMINE, or nothing may be changed in it.
         wake: called when there may be news; must be cheap and never raise.
+        counted: the counters that the client is told; `catch_up` has to be awaited before anything is
+            asked of messages.
 
     Attributes:
+        counted: as given, until there are rows.
         last: the largest UID the client knows of.
         lag: UIDs of messages that are gone without the client knowing, ascending.
         pending: UIDs of messages with flags the client was not told.
@@ -336,13 +372,21 @@ class Selected:
     """
 
     __slots__ = (
-        "_claimed", "_keywords", "_recent", "_wake", "lag", "last", "pending", "read_only", "recent", "view",
+        "_claimed", "_keywords", "_recent", "_wake", "counted", "lag", "last", "pending", "read_only",
+        "recent", "view",
     )  # fmt: skip
 
-    def __init__(self, view: MailboxView, read_only: bool, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        view: MailboxView,
+        read_only: bool,
+        wake: Callable[[], None],
+        counted: MailboxStatus | None = None,
+    ) -> None:
         self.view = view
         self.read_only = read_only
-        self.last = view.newest
+        self.counted = counted
+        self.last = view.newest if counted is None else counted.uid_next - 1
         self.lag: Sequence[int] = ()
         self.pending = NOTHING
         self.recent = NOTHING
@@ -378,11 +422,38 @@ class Selected:
         if self.recent:
             self.recent = self.recent - same
 
+    def match(self, changed: Sequence[int], vanished: UIDSet) -> bool:
+        """
+        There are rows now, and this changed and vanished since the moment that `counted` is of.
+
+        Returns:
+            False if that does not say which messages the client believes in.
+        """
+        assert self.counted is not None
+        missing = self.counted.messages - bisect_right(self.view.columns.uids, self.last)
+        gone = self.known(vanished)
+        # It may name some that had vanished before; if it does not, it is as many as are missing.
+        if missing and missing != len(gone):
+            return False
+        self.counted = None
+        if missing:
+            self.vanished(array("I", gone), gone)
+        if changed:
+            self.changed(UIDSet.of(changed))
+        return True
+
     # Numbers
+
+    @property
+    def moment(self) -> int:
+        """The modseq of what the client believes, as far as it was told."""
+        return self.view.upto if self.counted is None else self.counted.highest_modseq
 
     @property
     def exists(self) -> int:
         """How many messages the client believes there are."""
+        if self.counted is not None:
+            return self.counted.messages
         return bisect_right(self.view.columns.uids, self.last) + len(self.lag)
 
     def uid_at(self, number: int) -> int:
@@ -536,6 +607,9 @@ class Selected:
 
     def count_recent(self) -> int:
         """How many of the messages the client knows of are \\Recent in this session; it counts as told."""
+        if self.counted is not None:
+            self._recent = self.counted.recent if self.read_only else len(self.known(self.recent))
+            return self._recent
         uids = self.view.columns.uids
         found = self.known(self.recent).slices(uids) if self.recent else ()
         self._recent = sum(piece.stop - piece.start for piece in found)
@@ -549,14 +623,19 @@ class Selected:
 
         Args:
             hinted: only if the mailbox gave a hint.
+
+        Raises:
+            GiveUp: it cannot be known which messages the client believes in.
         """
         view = self.view
         mailbox = view.mailbox
-        await (view.follow() if hinted else view.refresh())
+        await (view.follow() if hinted and self.counted is None else view.refresh())
+        if self.counted is not None:
+            raise GiveUp("The mailbox changed too much while it was opened, please connect again")
         if view.newest > self._claimed and IClaimsRecent.providedBy(mailbox):
             self._claimed = view.newest
             if not self.read_only:
-                claimed = await view.claim_recent()
+                claimed = await view.claim_recent(view.newest)
             else:
                 # RFC 3501 §6.3.2: nothing loses \Recent here.  A claim takes all there are, so what
                 # nobody claimed are the newest.
@@ -564,6 +643,14 @@ class Selected:
                 claimed = UIDSet.of(view.columns.uids[-unclaimed:]) if unclaimed else NOTHING
             if claimed:
                 self.recent = self.recent | claimed
+
+    async def claim_counted(self) -> None:
+        """Claim what is \\Recent among what was counted, so that it can be told before there are rows."""
+        assert self.counted is not None
+        if not self.read_only:
+            if self.counted.recent and IClaimsRecent.providedBy(self.view.mailbox):
+                self.recent = await self.view.claim_recent(self.last)
+            self._claimed = self.last
 
     @property
     def has_news(self) -> bool:
