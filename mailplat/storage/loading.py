@@ -163,12 +163,12 @@ def _columns(connection: sqlite3.Connection, row: MailboxRow, uids: UIDSet) -> t
 def _brought_up_to_date(connection: sqlite3.Connection, row: MailboxRow, since: int) -> tuple[Columns, int]:
     """All rows, from a snapshot that holds for modseq `since`."""
     differing, effort = _differing(connection, row, since)
-    found = Columns()
-    for which in sorted(differing.keys() | snapshot.numbers(connection, row.id).keys()):
-        some, more = _piece(connection, row.id, which, differing.get(which, ()))
-        found.extend(some)
+    anew: dict[int, snapshot.Packed] = {}
+    for which, runs in differing.items():
+        found, more = _piece(connection, row.id, which, runs)
+        anew[which] = snapshot.pack(found)
         effort += more
-    return found, effort
+    return snapshot.whole(connection, row.id, anew), effort
 
 
 def _piece(

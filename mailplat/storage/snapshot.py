@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from array import array
+from collections.abc import Mapping
 from sys import byteorder
 
 from mailplat.storage.ledger import Transaction
@@ -68,8 +69,12 @@ def unpack(packed: Packed) -> Columns:
         if byteorder == "big":
             column.byteswap()
     if overflow:
-        columns.overflow = {int(uid): word for uid, word in json.loads(overflow).items()}
+        columns.overflow = _overflow(overflow)
     return columns
+
+
+def _overflow(text: str) -> dict[int, int]:
+    return {int(uid): word for uid, word in json.loads(text).items()}
 
 
 def _octets(column: array[int]) -> bytes:
@@ -93,6 +98,39 @@ def numbers(connection: sqlite3.Connection, mailbox: int) -> dict[int, tuple[int
         "SELECT piece, modseq, length(uids) / 4 FROM snapshot_pieces WHERE mailbox = ?", (mailbox,)
     )
     return {number: (modseq, count) for number, modseq, count in rows}
+
+
+def whole(connection: sqlite3.Connection, mailbox: int, instead: Mapping[int, Packed]) -> Columns:
+    """
+    All pieces of a mailbox's snapshot together.
+
+    Args:
+        instead: what to take for the pieces of these numbers, whether they are there or not.
+    """
+    counts = {number: count for number, (_, count) in numbers(connection, mailbox).items()}
+    counts.update((number, len(packed[0]) // 4) for number, packed in instead.items())
+    found = Columns()
+    # Made in one go: arrays that grow are copied again and again, and memory that is touched for the first
+    # time is what takes longest here.
+    total = sum(counts.values())
+    found.uids, found.flags, found.modseqs, found.sizes, found.dates = arrays = tuple(
+        array(column.typecode, bytes(column.itemsize)) * total for column in found.arrays()
+    )
+    places = [memoryview(column).cast("B") for column in arrays]
+    start = 0
+    for number in sorted(counts):
+        packed = instead.get(number) or connection.execute(_PIECE, (mailbox, number)).fetchone()
+        count = counts[number]
+        for column, place, octets in zip(arrays, places, packed[:-1], strict=True):
+            size = column.itemsize
+            place[start * size : (start + count) * size] = octets * count if len(octets) == size else octets
+        if packed[-1]:
+            found.overflow.update(_overflow(packed[-1]))
+        start += count
+    if byteorder == "big":
+        for column in arrays:
+            column.byteswap()
+    return found
 
 
 def piece(connection: sqlite3.Connection, mailbox: int, number: int) -> Columns:
