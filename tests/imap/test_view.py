@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
+from mailplat.imap.refusal import GiveUp
 from mailplat.imap.view import MailboxView, Selected, SequenceError, Views
 from mailplat.interfaces import NewMessage
 from mailplat.storage.memory import MemoryStore
 from mailplat.uids import EVERYTHING, UIDSet
-from mailplat.values import Changes, Columns, FlagChange, flag_names
+from mailplat.values import Changes, Columns, FlagChange, MailboxStatus, flag_names
 
 
 class Spooled:
@@ -352,6 +355,154 @@ class RefreshTests(SynchronousTestCase):
         self.assertEqual((list(news.expunged), news.exists), ([2], 3))
 
 
+class CountedTests(SynchronousTestCase):
+    """A client that is told counters, and rows that come later."""
+
+    def setUp(self):
+        self.mailbox = SlowMailbox()
+        self.view = MailboxView(self.mailbox)
+
+    def select(self, messages, uid_next, modseq, **more):
+        counted = MailboxStatus(messages, 0, 0, uid_next, 1, modseq, 0)
+        return Selected(self.view, True, more.pop("wake", lambda: None), counted)
+
+    def load(self, selected):
+        return Deferred.fromCoroutine(selected.catch_up(hinted=True))
+
+    def answer(self, *all_changes):
+        """What the mailbox says to what it is asked next, one after the other; nothing more is new then."""
+        while self.mailbox.asked:
+            since, waiting = self.mailbox.asked.pop(0)
+            changes, *all_changes = *all_changes, Changes(since, rows())
+            waiting.callback(changes)
+
+    def test_counters_are_what_the_client_believes(self):
+        selected = self.select(3, 10, 5)
+        self.assertEqual((selected.exists, selected.last, selected.moment), (3, 9, 5))
+        self.assertEqual((selected.first_unseen(), selected.count_recent()), (0, 0))
+        self.assertTrue(self.view.watched)
+        self.assertFalse(self.view.loaded)
+        self.assertEqual(self.mailbox.asked, [])
+
+    def test_nothing_happened_meanwhile(self):
+        selected = self.select(3, 10, 5)
+        loading = self.load(selected)
+        self.assertEqual(selected.exists, 3)
+        self.answer(Changes(5, rows(2, 4, 9)))
+        self.successResultOf(loading)
+        self.assertIsNone(selected.counted)
+        self.assertEqual([selected.uid_at(n) for n in (1, 2, 3)], [2, 4, 9])
+        self.assertFalse(selected.has_news)
+
+    def test_what_happened_meanwhile_is_news(self):
+        selected = self.select(4, 10, 5)
+        loading = self.load(selected)
+        (asked,) = self.mailbox.asked
+        self.assertEqual(asked[0], 0)
+        # 4 and 12 are gone, 11 came, 9 changed: some of it before the rows were read.
+        self.mailbox.asked.pop()[1].callback(Changes(7, rows(2, 6, 9, 11)))
+        (asked,) = self.mailbox.asked
+        self.assertEqual(asked[0], 5)
+        self.answer(Changes(8, rows(9, 11, modseq=8), UIDSet.of([4, 12])))
+        self.successResultOf(loading)
+        self.assertEqual([selected.uid_at(n) for n in (1, 2, 3, 4)], [2, 4, 6, 9])
+        news = selected.news(True)
+        self.assertEqual((list(news.expunged), news.exists, news.changed), ([2], 4, UIDSet.of([9])))
+        self.assertEqual(list(self.view.columns.modseqs), [1, 1, 8, 8])
+
+    def test_sessions_of_different_moments(self):
+        first, second = self.select(3, 4, 5), self.select(2, 4, 6)
+        loading = [self.load(first), self.load(second)]
+        self.mailbox.asked.pop()[1].callback(Changes(7, rows(3)))
+        vanished = {5: UIDSet.of([1, 2]), 6: UIDSet.of([2]), 7: UIDSet()}
+        while self.mailbox.asked:
+            since, waiting = self.mailbox.asked.pop()
+            waiting.callback(Changes(7, rows(), vanished[since]))
+        for one in loading:
+            self.successResultOf(one)
+        self.assertEqual([first.uid_at(n) for n in (1, 2, 3)], [1, 2, 3])
+        self.assertEqual([second.uid_at(n) for n in (1, 2)], [2, 3])
+
+    def test_counters_that_are_later_than_the_rows(self):
+        early = self.select(2, 3, 5)
+        first = self.load(early)
+        late = self.select(1, 3, 6)
+        second = self.load(late)
+        self.answer(Changes(5, rows(1, 2)), Changes(5, rows()), Changes(6, rows(), UIDSet.of([1])))
+        self.successResultOf(first)
+        self.successResultOf(second)
+        self.assertEqual((late.exists, late.uid_at(1)), (1, 2))
+        self.assertEqual((early.exists, list(early.news(True).expunged)), (2, [1]))
+
+    def test_it_cannot_be_known(self):
+        for vanished in (None, UIDSet(((1, 3), (5, 7)))):
+            self.setUp()
+            selected = self.select(4, 9, 5)
+            loading = self.load(selected)
+            self.mailbox.rows = rows(4, 8)
+            self.answer(Changes(9, rows(4, 8)), Changes(9, rows(), vanished))
+            self.failureResultOf(loading, GiveUp)
+            # Nor later, and not by other ways.
+            again = self.load(selected)
+            self.answer()
+            self.failureResultOf(again, GiveUp)
+            self.assertIsNotNone(selected.counted)
+            # Others are not concerned.
+            self.assertEqual(Selected(self.view, True, lambda: None).exists, 2)
+
+    def test_a_store_that_cannot_tell_and_need_not(self):
+        selected = self.select(3, 10, 5)
+        loading = self.load(selected)
+        self.mailbox.rows = rows(2, 9, 11)
+        self.answer(Changes(6, rows(2, 4, 9)), Changes(7, rows(11), None))
+        self.successResultOf(loading)
+        news = selected.news(True)
+        self.assertEqual((list(news.expunged), news.exists), ([2], 3))
+
+    def test_a_failure_passes(self):
+        woken = []
+        selected = self.select(1, 2, 5, wake=lambda: woken.append(1))
+        loading = self.load(selected)
+        self.mailbox.asked.pop()[1].errback(OSError("disk"))
+        self.failureResultOf(loading, OSError)
+        self.assertEqual(selected.exists, 1)
+        self.mailbox.hints[0]()
+        self.assertEqual(woken, [1])
+        loading = self.load(selected)
+        self.answer(Changes(5, rows(1)))
+        self.successResultOf(loading)
+        self.assertEqual(selected.uid_at(1), 1)
+
+    def test_a_failure_half_way_passes(self):
+        selected = self.select(2, 3, 5)
+        loading = self.load(selected)
+        self.mailbox.asked.pop()[1].callback(Changes(6, rows(2)))
+        self.mailbox.asked.pop()[1].errback(OSError("disk"))
+        self.failureResultOf(loading, OSError)
+        loading = self.load(selected)
+        self.answer(Changes(6, rows()), Changes(6, rows(), UIDSet.of([1])))
+        self.successResultOf(loading)
+        self.assertEqual(list(selected.news(True).expunged), [1])
+
+    def test_rows_come_only_if_somebody_waits_for_them(self):
+        selected = self.select(1, 2, 5)
+        selected.close()
+        self.view.load()
+        self.assertEqual(self.mailbox.asked, [])
+        self.assertFalse(self.view.watched)
+        selected = self.select(1, 2, 5)
+        self.view.load()
+        self.view.load()
+        selected.close()
+        self.answer(Changes(5, rows(1)))
+        self.assertEqual(len(self.view), 1)
+
+    def test_rows_that_do_not_come_are_nobody_s_error(self):
+        self.select(1, 2, 5)
+        self.view.load()
+        self.mailbox.asked[0][1].errback(OSError("disk"))
+
+
 class ViewsTests(SynchronousTestCase):
     def test_one_view_for_a_mailbox(self):
         views, mailbox = Views(), make_mailbox(1)
@@ -465,3 +616,109 @@ class BeliefTests(SynchronousTestCase):
             self.assertEqual([client.flags[uid] for uid in client.uids], list(truth.flags))
             self.assertFalse(client.selected.has_news)
             self.assertEqual(view.columns.modseqs, truth.modseqs)
+
+
+class HeldMailbox:
+    """
+    A mailbox whose answers to `changes` are of the moment of the question, and come when the test says so.
+
+    Args:
+        memory: "exact"; "short", which knows only what is not there; "none", which cannot tell what vanished.
+    """
+
+    def __init__(self, mailbox, memory):
+        self.mailbox = mailbox
+        self.memory = memory
+        self.held = []
+
+    def __getattr__(self, name):
+        return getattr(self.mailbox, name)
+
+    def changes(self, since):
+        changes = now(self.mailbox.changes(since))
+        if self.memory == "none" and since:
+            changes = replace(changes, vanished=None)
+        elif self.memory == "short" and since and changes.upto != since:
+            status = now(self.mailbox.status())
+            there = now(self.mailbox.columns(EVERYTHING))
+            vanished = UIDSet(((1, status.uid_next - 1),)) - UIDSet.of(there.uids)
+            changes = replace(changes, vanished=vanished)
+        waiting = Deferred()
+        self.held.append((waiting, changes))
+        return waiting
+
+    def answer(self):
+        if self.held:
+            waiting, changes = self.held.pop(0)
+            waiting.callback(changes)
+
+
+class Early:
+    """A client that was told counters; it knows of other times which messages they count."""
+
+    def __init__(self, view, mailbox):
+        self.there = now(mailbox.columns(EVERYTHING))
+        self.selected = Selected(view, False, lambda: None, now(mailbox.status()))
+        self.loading = Deferred.fromCoroutine(self.selected.catch_up(hinted=True))
+
+
+MEANWHILE = st.one_of(
+    st.tuples(st.just("append"), st.integers(1, 3)),
+    st.tuples(st.just("expunge"), st.sets(st.integers(1, 12), max_size=3)),
+    st.tuples(st.just("flags"), st.sets(st.integers(1, 12), max_size=3), st.sampled_from(["\\Seen", "new"])),
+    st.tuples(st.just("select")),
+    st.tuples(st.just("answer")),
+    st.tuples(st.just("answer")),
+)
+
+
+class EarlyBeliefTests(SynchronousTestCase):
+    @settings(max_examples=300, deadline=None)
+    @given(
+        st.sampled_from(["exact", "exact", "short", "none"]),
+        st.integers(1, 6),
+        st.lists(MEANWHILE, max_size=25),
+    )
+    def test_what_happens_while_rows_are_on_their_way(self, memory, count, steps):
+        mailbox = HeldMailbox(make_mailbox(count), memory)
+        view = MailboxView(mailbox)
+        clients = [Early(view, mailbox)]
+        for step, *arguments in steps:
+            if step == "append":
+                add(mailbox, *arguments)
+            elif step == "expunge":
+                now(mailbox.expunge(UIDSet.of(*arguments), deleted_only=False))
+            elif step == "flags":
+                uids, flag = arguments
+                now(mailbox.set_flags(UIDSet.of(uids), FlagChange(frozenset({flag}))))
+            elif step == "select" and not view.loaded:
+                clients.append(Early(view, mailbox))
+            elif step == "answer":
+                mailbox.answer()
+        while mailbox.held:
+            mailbox.answer()
+        mailbox.changes = mailbox.mailbox.changes
+        truth = now(mailbox.columns(EVERYTHING))
+        for client in clients:
+            selected = client.selected
+            if selected.counted is not None:
+                self.assertNotEqual(memory, "exact")
+                self.failureResultOf(client.loading, GiveUp)
+                continue
+            self.successResultOf(client.loading)
+            numbers = range(1, selected.exists + 1)
+            known = [selected.uid_at(number) for number in numbers]
+            self.assertEqual(known, list(client.there.uids))
+            # From here on it is a client like any other, with what it knew of flags.
+            naive = Client(selected)
+            naive.uids, naive.flags = known, dict(zip(known, client.there.flags, strict=True))
+            naive.hear(True)
+            naive.hear(True)
+            self.assertEqual(len(naive.uids), len(truth))
+            for uid, so, word in zip(naive.uids, truth.uids, truth.flags, strict=True):
+                self.assertIn(uid, (None, so))
+                if uid is not None:
+                    self.assertEqual(naive.flags[uid], word)
+            naive.fetch()
+            self.assertEqual(naive.uids, list(truth.uids))
+            self.assertFalse(selected.has_news)
