@@ -21,7 +21,9 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from mailplat.imap import mailboxes
 from mailplat.imap.server import IMAPFactory
+from mailplat.imap.view import MailboxView, Views
 from mailplat.storage.memory import MemoryStore
 from mailplat.storage.sqlite import SQLiteStore
 from mailplat.testing.fakes import MemorySpool, portal_for
@@ -199,17 +201,29 @@ FLAGS = ("\\Seen", "\\Flagged", "\\Deleted", "word", "$Other")
 Step = tuple[int, str, int, str]
 
 
-async def play(store: Any, steps: Sequence[Step], reactor: Any, at_once: bool = False) -> None:
+class ColdViews(Views):
+    """Every SELECT is the first after a start of the server."""
+
+    def of(self, mailbox: Any) -> MailboxView:
+        return MailboxView(mailbox)
+
+
+async def play(
+    store: Any, steps: Sequence[Step], reactor: Any, at_once: bool = False, views: Views | None = None
+) -> None:
     """
     Args:
         store: started, and empty.
         at_once: steps of different clients that follow each other are done together.
+        views: instead of the server's own.
     """
     await store.create_account(ALICE)
     mailbox = await (await store.account(ALICE)).open("INBOX")
     clock = Clock()
     portal = portal_for({ALICE: PASSWORD}, store)
     factory = IMAPFactory(portal, MemorySpool(), clock, plaintext_login="always")
+    if views is not None:
+        factory._views = views
     clients = [Believer(factory, clock, reactor) for _ in range(2)]
     for client in clients:
         await client.say(f"LOGIN {ALICE} {PASSWORD}")
@@ -235,18 +249,33 @@ async def play(store: Any, steps: Sequence[Step], reactor: Any, at_once: bool = 
         client.wire.hang_up()
 
 
-STEPS = st.lists(
-    st.tuples(st.integers(0, 1), st.sampled_from(DOINGS), st.integers(0, 9), st.sampled_from(FLAGS)),
-    max_size=40,
-)
+def steps_of(doings: Sequence[str], least: int = 0) -> Any:
+    step = st.tuples(st.integers(0, 1), st.sampled_from(doings), st.integers(0, 9), st.sampled_from(FLAGS))
+    return st.lists(step, min_size=least, max_size=40)
+
+
+BEGAN: list[Step] = [(0, "append", 0, "\\Seen"), (1, "append", 0, "word"), (0, "append", 0, "")]
 
 
 class InMemory(SynchronousTestCase):
     @settings(max_examples=150, deadline=None)
-    @given(STEPS)
+    @given(steps_of(DOINGS))
     def test_two_clients(self, steps: list[Step]) -> None:
-        began = [(0, "append", 0, "\\Seen"), (1, "append", 0, "word"), (0, "append", 0, "")]
-        self.successResultOf(Deferred.fromCoroutine(play(MemoryStore(), [*began, *steps], None)))
+        self.successResultOf(Deferred.fromCoroutine(play(MemoryStore(), [*BEGAN, *steps], None)))
+
+
+class InMemoryBeforeRows(SynchronousTestCase):
+    """SELECT tells counters, and what happens then may come before the rows do."""
+
+    def setUp(self) -> None:
+        self.patch(mailboxes, "FEW", -1)
+
+    @settings(max_examples=150, deadline=None)
+    @given(steps_of([*DOINGS, *("select", "move", "move") * 4], 10), st.booleans())
+    def test_two_clients(self, steps: list[Step], shared: bool) -> None:
+        views = Views() if shared else ColdViews()
+        playing = play(MemoryStore(), [*BEGAN, *steps], None, views=views)
+        self.successResultOf(Deferred.fromCoroutine(playing))
 
 
 class OnDisk(TestCase):
@@ -265,8 +294,19 @@ class OnDisk(TestCase):
             store = SQLiteStore(scratch.name, reactor)
             await store.start()
             try:
-                await play(store, steps, reactor, at_once=True)
+                await play(store, steps, reactor, at_once=True, views=self.views())
             except AssertionError as error:
                 raise AssertionError(f"seed {seed}: {error}") from error
             finally:
                 await store.stop()
+
+    def views(self) -> Views | None:
+        return None
+
+
+class OnDiskBeforeRows(OnDisk):
+    def setUp(self) -> None:
+        self.patch(mailboxes, "FEW", -1)
+
+    def views(self) -> Views | None:
+        return ColdViews()
