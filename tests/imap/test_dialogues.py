@@ -9,6 +9,7 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from mailplat.imap import mailboxes
 from mailplat.imap.limits import Limits
 from mailplat.imap.server import IMAPFactory
 from mailplat.storage.memory import MemoryStore
@@ -31,9 +32,10 @@ class Theatre:
 
         @ plaintext never|loopback|always      who may send passwords without TLS; "always" if not said
         @ certificate none                     there is no STARTTLS
+        @ few N                                with more messages a mailbox is selected before it is loaded
     """
 
-    def __init__(self, store: Any) -> None:
+    def __init__(self, case: Any, store: Any) -> None:
         self.clock = Clock()
         self.stage = Stage(store)
         self.options: dict[str, Any] = {"plaintext_login": "always", "tls": TLS}
@@ -41,6 +43,7 @@ class Theatre:
             **self.stage.directives,
             "plaintext": lambda who: self.options.update(plaintext_login=who),
             "certificate": lambda none: self.options.update(tls=None),
+            "few": lambda count: case.patch(mailboxes, "FEW", int(count)),
         }
 
     def factory(self) -> IMAPFactory:
@@ -57,7 +60,7 @@ class InMemory(SynchronousTestCase):
     async def play(self, path: Path) -> None:
         store = MemoryStore()
         await store.start()
-        theatre = Theatre(store)
+        theatre = Theatre(self, store)
         await theatre.play(path)
         self.assertEqual(theatre.clock.getDelayedCalls(), [])
 
@@ -72,6 +75,6 @@ class OnDisk(TestCase):
         store = SQLiteStore(scratch.name, reactor)
         await store.start()
         try:
-            await Theatre(store).play(path, reactor)
+            await Theatre(self, store).play(path, reactor)
         finally:
             await store.stop()
