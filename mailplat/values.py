@@ -126,7 +126,12 @@ SEPARATOR = "/"
 
 @dataclass(frozen=True, slots=True)
 class MailboxStatus:
-    """Counters of a mailbox, all of one moment."""
+    """
+    Counters of a mailbox, all of one moment: that after `highest_modseq`.
+
+    They count messages with UIDs below `uid_next`; whatever is not counted yet `IMailbox.changes` tells
+    after `highest_modseq`.
+    """
 
     messages: int
     unseen: int

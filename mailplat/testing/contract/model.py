@@ -139,6 +139,17 @@ class Stories(StoreCase):
         self.assertEqual((status.messages, status.uid_next), (len(expected), model.next))
         self.assertEqual(status.unseen, sum("\\Seen" not in flags for flags in expected.values()))
 
+    async def counted(self, mailbox: IMailbox) -> None:
+        """Counters are of one moment: what is there of it, and what vanished since, is at least as much."""
+        status = await mailbox.status()
+        uids = (await mailbox.changes(0)).changed.uids
+        vanished = (await mailbox.changes(status.highest_modseq)).vanished
+        believed = UIDSet(((1, status.uid_next - 1),))
+        there = UIDSet.of(uids) & believed
+        self.assertLessEqual(len(there), status.messages)
+        if vanished is not None:
+            self.assertGreaterEqual(len(there | (vanished & believed)), status.messages)
+
     async def told_at_once(self, story: list[Step], number: int) -> None:
         names, mailboxes = await self.two(number)
         followers = [Follower(mailbox) for mailbox in mailboxes for _ in range(2)]
@@ -168,6 +179,7 @@ class Stories(StoreCase):
                 removed[where] += len(moved.sources)
             elif kind == "follow":
                 await followers[where * 2].follow()
+                await self.counted(mailbox)
 
         for start in range(0, len(story), 4):
             # One follower has one question under way at a time, as a connection has.

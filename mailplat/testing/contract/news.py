@@ -120,6 +120,23 @@ class News(StoreCase):
             self.assertEqual(news.vanished & some(one, two, three, four), some(one, two, four))
             self.assertEqual(last.vanished & some(one, two, three, four), some(one))
 
+    @wants("accepts_mail", "expunges_mail")
+    async def test_counters_and_what_came_after(self) -> None:
+        """SELECT may be answered with counters alone: the rows and news that come later bear them out."""
+        mailbox = await self.filled(5)
+        one, two, *others = (await mailbox.columns(EVERYTHING)).uids
+        await mailbox.expunge(some(one), deleted_only=False)
+        counted = await mailbox.status()
+        await mailbox.expunge(some(two), deleted_only=False)
+        await mailbox.append([self.message()])
+        uids = (await mailbox.changes(0)).changed.uids
+        self.assertEqual([uid for uid in uids if uid < counted.uid_next], others)
+        self.assertEqual(counted.messages, len(others) + 1)
+        news = await mailbox.changes(counted.highest_modseq)
+        self.assertEqual([uid for uid in news.changed.uids if uid < counted.uid_next], [])
+        if news.vanished is not None:
+            self.assertIn(two, news.vanished)
+
     @wants("accepts_mail", "expunges_mail", "keeps_flags")
     async def test_never_changed_and_vanished(self) -> None:
         mailbox = await self.filled(1)
