@@ -92,6 +92,10 @@ class Readers:
         while self._idle:
             self._idle.pop().close()
 
+    def prepare(self) -> None:
+        """In a thread: who first opens a mailbox shall not wait for a connection that knows how to find it."""
+        self._call(mailbox_named, (0, ""))
+
     def do(self, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
         """`function(connection, *arguments)` in a thread, within one read transaction."""
         return deferToThreadPool(self._reactor, self._pool, self._call, function, arguments)

@@ -473,6 +473,7 @@ class SQLiteStore:
             self._writer.open(bury=alone)
             self._absorbed, _, self._accounts, _ = reading.news(self._watch, (), 0)
             self._newest = max(self._accounts.values(), default=0)
+            self.readers.prepare()
             fcntl.flock(self._lock, fcntl.LOCK_SH)
         except PermissionError as error:
             raise DataDirectoryError(f"{self.directory} cannot be used: {error.strerror}") from error
