@@ -72,8 +72,11 @@ class MailboxCommands:
         view = self._views.of(mailbox)
         try:
             status = await mailbox.status()
-            counted = status if status.messages > FEW and not view.loaded else None
-            if counted is None:
+            counted = None
+            # Which messages are \Recent to a client that claims none only rows tell.
+            if status.messages > FEW and not view.loaded and not (read_only and status.recent):
+                counted = status
+            else:
                 await view.refresh()
             selected = Selected(view, read_only, self._wire.wake, counted)
         except BaseException:

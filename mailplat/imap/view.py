@@ -359,8 +359,8 @@ class Selected:
         view: refreshed before, unless the client is told counters.
         read_only: selected with EXAMINE, or nothing may be changed in it.
         wake: called when there may be news; must be cheap and never raise.
-        counted: the counters that the client is told; `catch_up` has to be awaited before anything is
-            asked of messages.
+        counted: the counters that the client is told, without any \\Recent if it is read-only; `catch_up`
+            has to be awaited before anything is asked of messages.
 
     Attributes:
         counted: as given, until there are rows.
@@ -608,7 +608,7 @@ class Selected:
     def count_recent(self) -> int:
         """How many of the messages the client knows of are \\Recent in this session; it counts as told."""
         if self.counted is not None:
-            self._recent = self.counted.recent if self.read_only else len(self.known(self.recent))
+            self._recent = len(self.known(self.recent))
             return self._recent
         uids = self.view.columns.uids
         found = self.known(self.recent).slices(uids) if self.recent else ()
@@ -647,10 +647,9 @@ class Selected:
     async def claim_counted(self) -> None:
         """Claim what is \\Recent among what was counted, so that it can be told before there are rows."""
         assert self.counted is not None
-        if not self.read_only:
-            if self.counted.recent and IClaimsRecent.providedBy(self.view.mailbox):
-                self.recent = await self.view.claim_recent(self.last)
-            self._claimed = self.last
+        if self.counted.recent and IClaimsRecent.providedBy(self.view.mailbox):
+            self.recent = await self.view.claim_recent(self.last)
+        self._claimed = self.last
 
     @property
     def has_news(self) -> bool:

@@ -93,7 +93,7 @@ class Readers:
             self._idle.pop().close()
 
     def prepare(self) -> None:
-        """In a thread: who first opens a mailbox shall not wait for a connection that knows how to find it."""
+        """In a thread: who first opens a mailbox shall not wait for a connection that can find it."""
         self._call(mailbox_named, (0, ""))
 
     def do(self, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
