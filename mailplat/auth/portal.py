@@ -22,6 +22,7 @@ from zope.interface import Interface, implementer
 from mailplat.auth.guessers import Guessers, GuessLimits
 from mailplat.errors import LoginFailed, LoginUnavailable, MailError
 from mailplat.interfaces import IScramCredentials
+from mailplat.logs import tell
 from mailplat.values import Peer, ScramRecord
 
 log = Logger()
@@ -103,7 +104,8 @@ class MailPortal(Portal):
         try:
             identity = await chain.requestAvatarId(credentials)
             right = True
-            log.info(
+            tell(
+                log,
                 "Login on {service} for {account!r} from {host}",
                 service=peer.service,
                 account=account[:80],
@@ -112,7 +114,8 @@ class MailPortal(Portal):
             )
         except REFUSALS:
             right = False
-            log.info(
+            tell(
+                log,
                 "Login failed on {service} for {account!r} from {host}",
                 service=peer.service,
                 account=account[:80],

@@ -22,7 +22,6 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from mailplat.delivery.acceptance import Acceptance, Accepted, Copy
-from mailplat.delivery.lines import tell
 from mailplat.delivery.local import LocalDelivery
 from mailplat.delivery.queue import Queue
 from mailplat.delivery.rates import Rates
@@ -35,6 +34,7 @@ from mailplat.errors import (
     SenderRefused,
 )
 from mailplat.interfaces import IMailReceiver, IRouter, ISpooledMessage, IVerifiesAddresses
+from mailplat.logs import tell
 from mailplat.message import compose
 from mailplat.message.outline import header_size
 from mailplat.values import LOCAL, NO_REQUEST, Address, Envelope, Outcome, Peer, ReportRequest, Target
