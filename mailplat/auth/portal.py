@@ -93,7 +93,7 @@ class MailPortal(Portal):
         if isinstance(mind, Peer) and chain.interface is not IAnonymous:
             identity = await self._patiently(chain, credentials, mind)
         else:
-            identity = await chain.requestAvatarId(credentials)
+            identity = await chain.ask(credentials)
         # A realm may answer with a Deferred or with the avatar itself.
         return await maybeDeferred(self.realm.requestAvatar, identity, mind, *interfaces)
 
@@ -102,7 +102,7 @@ class MailPortal(Portal):
         key = await self._guessers.begin(peer.host, account)
         right: bool | None = None
         try:
-            identity = await chain.requestAvatarId(credentials)
+            identity = await chain.ask(credentials)
             right = True
             tell(
                 log,
@@ -146,12 +146,13 @@ class CheckerChain:
         self.checkers.append(checker)
 
     def requestAvatarId(self, credentials: Any) -> Deferred[Any]:
+        """`ask`, for whoever finds the chain in `Portal.checkers`."""
+        return Deferred.fromCoroutine(self.ask(credentials))
+
+    async def ask(self, credentials: Any) -> Any:
         """What the first checker that says yes answers."""
         if self.interface is IScramCredentials and len(self.checkers) > 1:
-            return Deferred.fromCoroutine(self._exchange(credentials))
-        return Deferred.fromCoroutine(self._ask(credentials))
-
-    async def _ask(self, credentials: Any) -> Any:
+            return await self._exchange(credentials)
         trouble: Exception | None = None
         for checker in self.checkers:
             try:
