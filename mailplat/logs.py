@@ -8,9 +8,10 @@ line is filled in when it is said, and the date is that of the line before as lo
 
 from __future__ import annotations
 
+from time import time
 from typing import IO, Any
 
-from twisted.logger import FileLogObserver, Logger, formatEventAsClassicLogText, formatTime
+from twisted.logger import FileLogObserver, Logger, LogLevel, formatEventAsClassicLogText, formatTime
 
 #: The format of what `tell` says; the field has no braces left.
 _TOLD = "{line}"
@@ -24,7 +25,17 @@ def tell(log: Logger, line: str, **fields: object) -> None:
         line: names the fields in braces.
         fields: beside them `line` itself, filled in.
     """
-    log.info(_TOLD, line=line.format_map(fields), **fields)
+    fields.update(
+        line=line.format_map(fields),
+        log_logger=log,
+        log_level=LogLevel.info,
+        log_namespace=log.namespace,
+        log_source=log.source,
+        log_format=_TOLD,
+        log_time=time(),
+    )
+    # As `log.info` does, which looks for its level among all that there are: that takes as long as the rest.
+    log.observer(fields)
 
 
 def text_observer(file: IO[Any]) -> FileLogObserver:
