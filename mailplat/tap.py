@@ -149,7 +149,10 @@ class TwistdService(MailService):
     def setServiceParent(self, parent: Any) -> None:
         super().setServiceParent(parent)
         # The application that twistd made for us; before it starts it looks there for who writes its log.
-        file = _log_file(self._twistd, self._reactor)
+        try:
+            file = _log_file(self._twistd, self._reactor)
+        except OSError as error:
+            raise SystemExit(f"mailplat: cannot write the log: {error}") from error
         if file is not None:
             parent.setComponent(ILogObserver, text_observer(file))
 

@@ -126,6 +126,10 @@ class TwistdLogTests(SynchronousTestCase):
             self.assertIn("] before\n", old.read())
             self.assertIn("] after\n", new.read())
 
+    def test_file_that_cannot_be(self):
+        error = self.assertRaises(SystemExit, self.observer, logfile=os.path.join(self.mktemp(), "log"))
+        self.assertRegex(str(error), r"^mailplat: cannot write the log: .*No such file")
+
     def test_signal_of_somebody_else(self):
         def theirs(*_):
             pass
