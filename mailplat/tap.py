@@ -10,19 +10,23 @@ import os
 import resource
 import shlex
 import shutil
+import signal
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from twisted.cred import strcred
 from twisted.internet.address import UNIXAddress
+from twisted.logger import ILogObserver
 from twisted.python import usage
+from twisted.python.logfile import LogFile
 
 from mailplat import __version__
 from mailplat.config import load
 from mailplat.errors import MailError
 from mailplat.listening import Bound, shown
+from mailplat.logs import text_observer
 from mailplat.service import ACCOUNTS, MailService
 from mailplat.settings import (
     DEFAULT_DATA,
@@ -132,13 +136,25 @@ class TwistdService(MailService):
     The service as twistd runs it: what stops a start is one line, and an exit status.
 
     Args:
-        daemon: twistd has gone to the background; the process that was started waits for word
-            from this one, and gets it for an ordinary exception only.
+        twistd: its own options; empty for `twist`, which stays in the foreground.
     """
 
-    def __init__(self, settings: Settings, reactor: Any, daemon: bool) -> None:
+    def __init__(self, settings: Settings, reactor: Any, twistd: Mapping[str, Any]) -> None:
         super().__init__(settings, reactor, announce)
-        self._daemon = daemon
+        self._twistd = twistd
+        #: twistd goes to the background; the process that was started waits for word from this
+        #: one, and gets it for an ordinary exception only.
+        self._daemon = not twistd.get("nodaemon", True)
+
+    def setServiceParent(self, parent: Any) -> None:
+        super().setServiceParent(parent)
+        # The application that twistd made for us; before it starts it looks there for who writes its log.
+        try:
+            file = _log_file(self._twistd, self._reactor)
+        except OSError as error:
+            raise SystemExit(f"mailplat: cannot write the log: {error}") from error
+        if file is not None:
+            parent.setComponent(ILogObserver, text_observer(file))
 
     def privilegedStartService(self) -> None:
         try:
@@ -169,10 +185,7 @@ class TwistdService(MailService):
 def makeService(options: Options) -> MailService:
     from twisted.internet import reactor
 
-    twistd: Any = options.parent
-    # `twist` has no such word: it stays in the foreground.
-    daemon = twistd is not None and not twistd.get("nodaemon", True)
-    return TwistdService(options.settings, reactor, daemon)
+    return TwistdService(options.settings, reactor, options.parent or {})
 
 
 def announce(service: MailService) -> None:
@@ -280,6 +293,20 @@ def _how_to_try(service: MailService, bound: Bound, account: str) -> str:
         "pop3": f"$ curl pop3://{place}/1 {login}",
         "pop3s": f"$ curl pop3s://{secure}/1{trust} {login}",
     }[word]
+
+
+def _log_file(twistd: Mapping[str, Any], reactor: Any) -> Any:
+    """Where twistd writes its log by these options of its own; None if that is no file, or wrong."""
+    name, daemon = twistd.get("logfile"), not twistd.get("nodaemon", True)
+    if not twistd or twistd.get("logger") or twistd.get("syslog") or (daemon and name == "-"):
+        return None
+    if name == "-" or not (name or daemon):
+        return sys.stdout
+    file = LogFile.fromFullPath(name or "twistd.log")
+    # As twistd has it: unless somebody else wants the signal, it begins a new file.
+    if not signal.getsignal(signal.SIGUSR1):
+        signal.signal(signal.SIGUSR1, lambda *_: reactor.callFromThread(file.rotate))
+    return file
 
 
 def _raise_descriptor_limit() -> None:

@@ -23,7 +23,7 @@ PACKAGE = "mailplat"
 FLOORS = (
     ("errors", 1), ("values", 1), ("uids", 1),
     ("message.*", 2), ("interfaces", 2), ("wire", 2),
-    ("sasl", 3), ("dns", 3),
+    ("sasl", 3), ("dns", 3), ("logs", 3),
     ("storage.*", 4), ("auth.*", 4), ("policy.*", 4), ("compat", 4),
     ("plugins", 4), ("tls", 4), ("trust", 4), ("connection", 4), ("dialing", 4),
     ("smtp.*", 5), ("imap.*", 5), ("pop3.*", 5), ("sieve.*", 5), ("jmap.*", 5),

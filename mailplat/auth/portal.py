@@ -22,6 +22,7 @@ from zope.interface import Interface, implementer
 from mailplat.auth.guessers import Guessers, GuessLimits
 from mailplat.errors import LoginFailed, LoginUnavailable, MailError
 from mailplat.interfaces import IScramCredentials
+from mailplat.logs import tell
 from mailplat.values import Peer, ScramRecord
 
 log = Logger()
@@ -92,7 +93,7 @@ class MailPortal(Portal):
         if isinstance(mind, Peer) and chain.interface is not IAnonymous:
             identity = await self._patiently(chain, credentials, mind)
         else:
-            identity = await chain.requestAvatarId(credentials)
+            identity = await chain.ask(credentials)
         # A realm may answer with a Deferred or with the avatar itself.
         return await maybeDeferred(self.realm.requestAvatar, identity, mind, *interfaces)
 
@@ -101,9 +102,10 @@ class MailPortal(Portal):
         key = await self._guessers.begin(peer.host, account)
         right: bool | None = None
         try:
-            identity = await chain.requestAvatarId(credentials)
+            identity = await chain.ask(credentials)
             right = True
-            log.info(
+            tell(
+                log,
                 "Login on {service} for {account!r} from {host}",
                 service=peer.service,
                 account=account[:80],
@@ -112,7 +114,8 @@ class MailPortal(Portal):
             )
         except REFUSALS:
             right = False
-            log.info(
+            tell(
+                log,
                 "Login failed on {service} for {account!r} from {host}",
                 service=peer.service,
                 account=account[:80],
@@ -143,12 +146,13 @@ class CheckerChain:
         self.checkers.append(checker)
 
     def requestAvatarId(self, credentials: Any) -> Deferred[Any]:
+        """`ask`, for whoever finds the chain in `Portal.checkers`."""
+        return Deferred.fromCoroutine(self.ask(credentials))
+
+    async def ask(self, credentials: Any) -> Any:
         """What the first checker that says yes answers."""
         if self.interface is IScramCredentials and len(self.checkers) > 1:
-            return Deferred.fromCoroutine(self._exchange(credentials))
-        return Deferred.fromCoroutine(self._ask(credentials))
-
-    async def _ask(self, credentials: Any) -> Any:
+            return await self._exchange(credentials)
         trouble: Exception | None = None
         for checker in self.checkers:
             try:

@@ -22,7 +22,6 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from mailplat.delivery.acceptance import Acceptance, Accepted, Copy
-from mailplat.delivery.lines import tell
 from mailplat.delivery.local import LocalDelivery
 from mailplat.delivery.queue import Queue
 from mailplat.delivery.rates import Rates
@@ -35,6 +34,7 @@ from mailplat.errors import (
     SenderRefused,
 )
 from mailplat.interfaces import IMailReceiver, IRouter, ISpooledMessage, IVerifiesAddresses
+from mailplat.logs import tell
 from mailplat.message import compose
 from mailplat.message.outline import header_size
 from mailplat.values import LOCAL, NO_REQUEST, Address, Envelope, Outcome, Peer, ReportRequest, Target
@@ -135,7 +135,9 @@ class Receiver:
 
     async def message(self, envelope: Envelope, message: ISpooledMessage) -> Sequence[Outcome]:
         header = await self._header(message)
-        if len(_RECEIVED.findall(header)) > self._house.limits.received:
+        most = self._house.limits.received
+        # The word alone is counted in a tenth of the time, and stands there as often as the field at least.
+        if header.lower().count(b"received") > most and len(_RECEIVED.findall(header)) > most:
             raise MessageRefused("Too many Received fields: the message goes in a circle")
         prefix = self._prefix(envelope, header)
         errors: dict[Address, MailError | None] = {}

@@ -30,7 +30,6 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from mailplat.delivery.lines import tell
 from mailplat.errors import Expired, HostUnreachable, MailError, NoSuchMessage, TemporaryError
 from mailplat.interfaces import (
     IDeliversWithQueue,
@@ -39,6 +38,7 @@ from mailplat.interfaces import (
     ISpooledMessage,
     NewItem,
 )
+from mailplat.logs import tell
 from mailplat.values import (
     NO_REQUESTS,
     Envelope,

@@ -30,7 +30,6 @@ from zope.interface import implementer
 from mailplat.connection import Observe
 from mailplat.delivery.exchangers import Candidate, Exchangers
 from mailplat.delivery.hops import NextHop
-from mailplat.delivery.lines import tell
 from mailplat.delivery.pace import Pace
 from mailplat.delivery.pool import Pool
 from mailplat.delivery.turns import Turns
@@ -43,6 +42,7 @@ from mailplat.errors import (
     TLSFailed,
 )
 from mailplat.interfaces import IDeliveryAgent, ISpooledMessage, ITLSPolicy
+from mailplat.logs import tell
 from mailplat.smtp.client import ClientLimits, ClientSettings, Login, SMTPClient, connect
 from mailplat.trust import Trust
 from mailplat.values import Address, Envelope, Outcome, Target, TLSRequirement

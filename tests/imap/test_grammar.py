@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime
 from time import thread_time
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -386,12 +386,14 @@ class MailboxTests(Cases):
         self.assertEqual(grammar.mailbox('a "b"'), rb'"a \"b\""')
         self.assertEqual(grammar.mailbox("\ud800"), b"&AD8-")
 
+    @example("INBOXa")
+    @example("inbox/a")
     @given(st.text(st.characters(exclude_categories=("Cc", "Cs"))))
     def test_any_name(self, name: str) -> None:
-        decoded = decode_mailbox(encode_mailbox(name))
-        self.assertEqual(decoded if decoded[:5] != "INBOX" else decoded.upper(), decoded)
-        if decoded[:5] != "INBOX":
-            self.assertEqual(decoded, name)
+        first, separator, below = name.partition("/")
+        # RFC 3501 §5.1: in any case, and it is a level of its own.
+        first = "INBOX" if first.upper() == "INBOX" else first
+        self.assertEqual(decode_mailbox(encode_mailbox(name)), first + separator + below)
 
     @settings(max_examples=300)
     @given(st.binary(max_size=20) | st.text("&-AOQ,/+ab\x7f", max_size=12).map(str.encode))
