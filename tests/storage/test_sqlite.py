@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
 from mailplat.errors import NoSuchMessage
@@ -72,6 +72,36 @@ class SQLiteStoreTests(MailboxStoreContract, TestCase):
         self.assertEqual(await store.verify(), [])
         with closing(sqlite3.connect(f"{self.directory}/index.sqlite")) as index:
             self.assertEqual(index.execute("SELECT count(*) FROM copies").fetchone(), (0,))
+
+    async def test_what_is_rolled_back_is_forgotten(self):
+        """The next transaction believes nothing of what the failed one has changed in memory."""
+        store = self.make_store()
+        await store.start()
+        self.addCleanup(store.stop)
+        await store.create_account("alice")
+        inbox = await (await store.account("alice")).open("INBOX")
+        await inbox.append([new_message(b"Subject: 1\r\n\r\n")])
+
+        def broken(txn, _):
+            txn.expunge(txn.box(inbox._row.id), EVERYTHING, False)
+            raise RuntimeError("after it has changed something")
+
+        await self.assertFailure(store.write(broken), RuntimeError)
+        self.assertEqual(list(await inbox.append([new_message(b"Subject: 2\r\n\r\n")])), [2])
+        self.assertEqual((await inbox.status()).messages, 2)
+        self.assertEqual(await store.verify(), [])
+
+    async def test_what_one_turn_brings_is_one_commit(self):
+        store = self.make_store()
+        await store.start()
+        self.addCleanup(store.stop)
+        await store.create_account("alice")
+        inbox = await (await store.account("alice")).open("INBOX")
+        commits = store._writer.commits
+        messages = [new_message(b"Subject: %d\r\n\r\n" % number) for number in range(5)]
+        uids = await gatherResults([Deferred.fromCoroutine(inbox.append([message])) for message in messages])
+        self.assertEqual(uids, [[1], [2], [3], [4], [5]])
+        self.assertEqual(store._writer.commits, commits + 1)
 
 
 class AheadTests(TestCase):
