@@ -276,7 +276,9 @@ class Scanner:
             if at_start and data.startswith(b"--", scan):
                 start = scan
             else:
-                found = data.find(needle, scan, stop)
+                # A search for a single octet is ten times as fast, and base64 has no dash at all.
+                dash = data.find(b"-", scan, stop)
+                found = data.find(needle, max(dash - 1, scan), stop) if dash >= 0 else -1
                 if found < 0:
                     break
                 start = found + 1
