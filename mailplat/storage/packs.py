@@ -20,7 +20,7 @@ import threading
 import uuid
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +40,10 @@ _PIECE = 1024 * 1024
 #: Buffers for one writev; the least IOV_MAX that POSIX systems have in practice.
 _BUFFERS = 1024
 
+#: Octets for one writev, unless one buffer has more: of more the kernel makes larger pages of its cache,
+#: which sometimes takes several times as long.
+_WRITTEN = 1024 * 1024
+
 
 class Disk:
     """The system calls that change the disk, in one place so that a test can make them fail."""
@@ -49,8 +53,7 @@ class Disk:
 
     def write(self, descriptor: int, buffers: Sequence[bytes]) -> None:
         """Write all of the buffers where the file's position is."""
-        for start in range(0, len(buffers), _BUFFERS):
-            piece = buffers[start : start + _BUFFERS]
+        for piece in _pieces(buffers):
             left = sum(map(len, piece)) - os.writev(descriptor, piece)
             if left:
                 # A short write: on a disk that has just become full, or past 2 GiB.
@@ -109,6 +112,20 @@ class Place:
     size: int
     checksum: int
     data: bytes = b""
+
+
+def _pieces(buffers: Sequence[bytes]) -> Iterator[list[bytes]]:
+    """What is written by one call each."""
+    piece: list[bytes] = []
+    octets = 0
+    for buffer in buffers:
+        if piece and (octets + len(buffer) > _WRITTEN or len(piece) == _BUFFERS):
+            yield piece
+            piece, octets = [], 0
+        piece.append(buffer)
+        octets += len(buffer)
+    if piece:
+        yield piece
 
 
 def lock_file(descriptor: int) -> bool:
