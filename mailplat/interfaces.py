@@ -89,6 +89,12 @@ class ISpooledMessage(IMessageContent):
     )
 
 
+class IInPieces(ISpooledMessage):
+    """A spooled message in memory as it came, so that who only writes it need not have it joined."""
+
+    pieces: Sequence[bytes] = Attribute("The whole body, in order; to ask for `data` joins it.")
+
+
 @dataclass(frozen=True, slots=True)
 class NewMessage:
     """

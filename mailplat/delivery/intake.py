@@ -210,9 +210,6 @@ class Receiver:
 
     async def _header(self, message: ISpooledMessage) -> bytes:
         size = min(header_size(message.outline), self._house.limits.header)
-        if message.data is not None:
-            data: bytes = message.data
-            return data[:size]
         pieces: list[bytes] = []
         for start in range(0, size, _PIECE):
             pieces.append(await message.read(start, min(_PIECE, size - start)))

@@ -15,7 +15,8 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from typing import Any
 
 from mailplat.errors import LimitExceeded, MessageTooLarge, NoSuchAccount, NoSuchMailbox, NotPermitted
@@ -56,7 +57,7 @@ class MailboxRow:
     """
     A row of `mailboxes`, attributes in the order of its columns.
 
-    Only the transaction that read it changes it; afterwards it is handed out as a value.
+    Only transactions change it, in the writer's thread; what they hand out is a copy, and a value.
     """
 
     id: int
@@ -83,10 +84,15 @@ class MailboxRow:
     def values(self) -> tuple[Any, ...]:
         """What `of` takes."""
         keywords = json.dumps(self.keywords) if self.keywords else ""
-        return (*(getattr(self, name) for name in _NAMES[:-1]), keywords)
+        return (*_plain(self), keywords)
+
+    def copy(self) -> MailboxRow:
+        """A value that stays as it is."""
+        return MailboxRow(*(*_plain(self), list(self.keywords)))
 
 
-_NAMES = tuple(field.name for field in fields(MailboxRow))
+_NAMES = tuple(column.name for column in fields(MailboxRow))
+_plain = attrgetter(*_NAMES[:-1])
 
 #: The columns of a MailboxRow, for SELECT.
 MAILBOX = ", ".join(f"m.{name}" for name in _NAMES)
@@ -99,6 +105,26 @@ _FIND = (
     f"SELECT {MAILBOX} FROM accounts AS a JOIN mailboxes AS m ON m.account = a.id "
     "WHERE a.name = ? AND m.name = ? AND m.selectable"
 )
+
+
+@dataclass(slots=True)
+class Known:
+    """
+    What one transaction leaves in memory for the next, which need not read it again.
+
+    It is true as long as nobody else commits and nothing is rolled back.
+
+    Attributes:
+        boxes: mailboxes by id.
+        found: the same by names of account and mailbox.
+        next_body, next_copy: ids that no row has, nor any above; 0 if they are to be looked up.
+    """
+
+    boxes: dict[int, MailboxRow] = field(default_factory=dict)
+    found: dict[tuple[str, str], MailboxRow] = field(default_factory=dict)
+    next_body: int = 0
+    next_copy: int = 0
+
 
 #: uid, flags, modseq, size, date, copy
 Message = tuple[int, int, int, int, int, int]
@@ -144,11 +170,12 @@ class Transaction:
         guard: asked for a dead pack's name, gives a descriptor that keeps others from
             appending to it, or -1 if it must stay.
         now: seconds since 1970.
+        commits: the store's commit counter, with this one.
+        known: what the one before has left.
 
     Attributes:
         changes: how often something was changed; an act that failed without raising it
             left nothing behind.
-        boxes: mailboxes read, by id.
         dirty: ids of those that were changed.
         gone: ids of mailboxes deleted.
         accounts: name -> id of accounts made, None for those removed.
@@ -159,11 +186,18 @@ class Transaction:
         dead: (row, name, descriptor or -1) of files that lost theirs.
     """
 
-    def __init__(self, connection: sqlite3.Connection, guard: Callable[[str], int], now: int) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        guard: Callable[[str], int],
+        now: int,
+        commits: int,
+        known: Known,
+    ) -> None:
         self.connection = connection
         self.now = now
+        self.commits = commits
         self.changes = 0
-        self.boxes: dict[int, MailboxRow] = {}
         self.dirty: set[int] = set()
         self.gone: set[int] = set()
         self.accounts: dict[str, int | None] = {}
@@ -174,9 +208,7 @@ class Transaction:
         self.dead: list[tuple[int, str, int]] = []
         self._guard = guard
         self._freed = False
-        self._found: dict[tuple[str, str], MailboxRow] = {}
-        self._next_body = 0
-        self._next_copy = 0
+        self._known = known
         self._bodies: dict[int, list[Any]] = {}
         self._copies: dict[tuple[int, bytes], list[Any]] = {}
         self._messages: list[tuple[Any, ...]] = []
@@ -186,26 +218,26 @@ class Transaction:
 
     def find(self, account: str, name: str) -> MailboxRow:
         """A mailbox by names.  Raises NoSuchAccount, NoSuchMailbox."""
-        row = self._found.get((account, name))
+        row = self._known.found.get((account, name))
         if row is not None:
             return row
         values = self.connection.execute(_FIND, (account, name)).fetchone()
         if values is None:
             known = self.connection.execute("SELECT 1 FROM accounts WHERE name = ?", (account,)).fetchone()
             raise NoSuchMailbox() if known else NoSuchAccount()
-        row = self._found[account, name] = self._known(values)
+        row = self._known.found[account, name] = self._one(values)
         return row
 
     def box(self, mailbox: int) -> MailboxRow:
         """A mailbox by id.  Raises NoSuchMailbox."""
-        row = self.boxes.get(mailbox)
+        row = self._known.boxes.get(mailbox)
         if row is None:
             values = self.connection.execute(
                 f"SELECT {MAILBOX} FROM mailboxes AS m WHERE m.id = ?", (mailbox,)
             ).fetchone()
             if values is None:
                 raise NoSuchMailbox()
-            row = self._known(values)
+            row = self._one(values)
         return row
 
     def box_named(self, account: int, name: str) -> MailboxRow:
@@ -216,19 +248,19 @@ class Transaction:
         ).fetchone()
         if values is None:
             raise NoSuchMailbox()
-        return self._known(values)
+        return self._one(values)
 
-    def _known(self, values: tuple[Any, ...]) -> MailboxRow:
+    def _one(self, values: tuple[Any, ...]) -> MailboxRow:
         # The object may have counters that the table has not got yet.
-        row = self.boxes.get(values[0])
+        row = self._known.boxes.get(values[0])
         if row is None:
-            row = self.boxes[values[0]] = MailboxRow.of(values)
+            row = self._known.boxes[values[0]] = MailboxRow.of(values)
         return row
 
     def names_changed(self) -> None:
         """Mailboxes or accounts were made, renamed or removed: forget what was found by name."""
         self.renamed = True
-        self._found.clear()
+        self._known.found.clear()
 
     # Acts on messages
 
@@ -357,7 +389,7 @@ class Transaction:
         for table in ("messages", "changes", "derived", "snapshots", "snapshot_pieces"):
             self.connection.execute(f"DELETE FROM {table} WHERE mailbox = ?", (row.id,))
         self.connection.execute("DELETE FROM mailboxes WHERE id = ?", (row.id,))
-        self.boxes.pop(row.id, None)
+        self._known.boxes.pop(row.id, None)
         self.dirty.discard(row.id)
         self.gone.add(row.id)
         self.names_changed()
@@ -443,17 +475,18 @@ class Transaction:
 
     def _copy_of(self, place: Place, outline: bytes, prefix: bytes) -> int:
         """The row of `copies` for a new body with a prefix, one more message pointing to it."""
+        known = self._known
         body = self._bodies.get(id(place))
         if body is None:
-            self._next_body = self._next_body or self._next("bodies")
+            known.next_body = known.next_body or self._next("bodies")
             # The place is kept in the list: its id() must stay its own until the flush.
-            body = self._bodies[id(place)] = [self._next_body, place, outline or None, 0]
-            self._next_body += 1
+            body = self._bodies[id(place)] = [known.next_body, place, outline or None, 0]
+            known.next_body += 1
         copy = self._copies.get((body[0], prefix))
         if copy is None:
-            self._next_copy = self._next_copy or self._next("copies")
-            copy = self._copies[body[0], prefix] = [self._next_copy, body[0], 0, prefix]
-            self._next_copy += 1
+            known.next_copy = known.next_copy or self._next("copies")
+            copy = self._copies[body[0], prefix] = [known.next_copy, body[0], 0, prefix]
+            known.next_copy += 1
             body[3] += 1
         copy[2] += 1
         return int(copy[0])
@@ -564,15 +597,16 @@ class Transaction:
                 waiting.append((body, place.data))
             else:
                 file = self.row_of(place.file)
-            counts[file] = counts.get(file, 0) + 1
+                counts[file] = counts.get(file, 0) + 1
             rows.append((body, file, place.position, place.size, place.checksum, copies, outline))
         self.connection.executemany("INSERT INTO bodies VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
         if waiting:
             self.connection.executemany("INSERT INTO waiting VALUES (?, ?)", waiting)
-        self.connection.executemany(
-            "UPDATE files SET bodies = bodies + ? WHERE id = ?",
-            [(count, row) for row, count in counts.items()],
-        )
+        if counts:
+            self.connection.executemany(
+                "UPDATE files SET bodies = bodies + ? WHERE id = ?",
+                [(count, row) for row, count in counts.items()],
+            )
 
     def row_of(self, file: StoredFile) -> int:
         """The row of a file, made if it has none."""
@@ -584,11 +618,15 @@ class Transaction:
         assert file.row is not None
         return file.row
 
+    def changed(self) -> list[MailboxRow]:
+        """The mailboxes that were changed, as they are now."""
+        return [self._known.boxes[mailbox].copy() for mailbox in self.dirty]
+
     def finish(self) -> None:
         """Write everything; the caller commits."""
         self.flush()
         if self.dirty:
-            rows = [self.boxes[mailbox].values() for mailbox in self.dirty]
+            rows = [self._known.boxes[mailbox].values() for mailbox in self.dirty]
             self.connection.executemany(
                 _WRITE, [(*values[-len(_COUNTERS) :], values[0]) for values in rows]
             )
@@ -615,7 +653,8 @@ _BURY = (
     "SELECT body, count(*) AS n FROM copies WHERE messages <= 0 GROUP BY body) AS d WHERE bodies.id = d.body",
     "DELETE FROM copies WHERE messages <= 0",
     "UPDATE files SET bodies = bodies - d.n FROM ("
-    "SELECT file, count(*) AS n FROM bodies WHERE copies <= 0 GROUP BY file) AS d WHERE files.id = d.file",
+    "SELECT file, count(*) AS n FROM bodies WHERE copies <= 0 AND file > 0 GROUP BY file"
+    ") AS d WHERE files.id = d.file",
     "DELETE FROM waiting WHERE body IN (SELECT id FROM bodies WHERE copies <= 0)",
     "DELETE FROM bodies WHERE copies <= 0",
 )

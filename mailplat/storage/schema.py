@@ -11,7 +11,7 @@ One directory holds everything:
 A message is a row of `messages`, or of `queue_items` if it waits in the queue; it points to a
 row of `copies`, which has the prefix that is this copy's own; that points to a row of
 `bodies`, which says where the body is and has its outline; that points to a row of `files`, or
-to none as long as the body waits in `waiting` (storage/waiting.py).
+to none, file 0, as long as the body waits in `waiting` (storage/waiting.py).
 Each of the lower three counts what points to it, so nothing ever has to be searched for to
 know that it is dead.
 
@@ -184,7 +184,7 @@ CREATE INDEX queue_due ON queue_recipients (place, due);
 CREATE INDEX queue_notice ON queue_recipients (notice);
 """
 
-# Bodies that have no file yet are of file 0, which is none, and counts one more than it has: it never dies.
+# Bodies that have no file yet are of file 0, which is none.
 _WAITING = """
 CREATE TABLE waiting (
     body INTEGER PRIMARY KEY,
@@ -228,8 +228,11 @@ CREATE TABLE derived (
 );
 """
 
+# File 0 counts nothing, and never dies: its row need not be written with each small message.
+_UNCOUNTED = "UPDATE files SET bodies = 1 WHERE id = 0"
+
 #: Step n makes version n out of version n-1; a released step never changes.
-STEPS: tuple[str, ...] = (_FIRST, _QUEUE, _WAITING, _SNAPSHOTS, _DERIVED)
+STEPS: tuple[str, ...] = (_FIRST, _QUEUE, _WAITING, _SNAPSHOTS, _DERIVED, _UNCOUNTED)
 
 
 def connect(directory: str, *, wait: float = BUSY) -> sqlite3.Connection:

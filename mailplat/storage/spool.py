@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -20,11 +20,14 @@ from twisted.internet.threads import deferToThreadPool
 from zope.interface import implementer
 
 from mailplat.errors import StorageFull
-from mailplat.interfaces import ISpool, ISpooledMessage, ISpoolWriter
+from mailplat.interfaces import IInPieces, ISpool, ISpooledMessage, ISpoolWriter
 from mailplat.message.structure import Scanner
 
 #: Messages up to this size stay in memory, in octets.
 IN_MEMORY = 1024 * 1024
+
+#: Pieces of so many octets on the average need not be joined to be written; shorter ones cost more.
+LONG = 16 * 1024
 
 #: Octets given to one `write` of a file, so that no call holds the reactor for long.
 PIECE = 128 * 1024
@@ -44,6 +47,34 @@ class InMemory:
     async def read(self, start: int, length: int) -> bytes:
         assert self.data is not None
         return self.data[start : start + length]
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+@implementer(IInPieces)
+class InPieces:
+    """A spooled message held in memory as it came, joined for the first who asks for `data`."""
+
+    path: str | None = None
+
+    def __init__(self, pieces: Sequence[bytes], size: int, outline: bytes) -> None:
+        self.pieces = pieces
+        self.size = size
+        self.outline = outline
+
+    @property
+    def data(self) -> bytes:
+        if len(self.pieces) > 1:
+            # One assignment: the store's thread may be reading the attribute.
+            self.pieces = (b"".join(self.pieces),)
+        return self.pieces[0]
+
+    async def read(self, start: int, length: int) -> bytes:
+        first = self.pieces[0]
+        # The header, mostly.
+        whole = first if start + length <= len(first) else self.data
+        return whole[start : start + length]
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -106,9 +137,11 @@ class Writer:
             self.abandon()
             raise StorageFull(reason=str(error)) from error
 
-    async def finish(self) -> InMemory | InFile:
+    async def finish(self) -> InMemory | InPieces | InFile:
         outline = self._scanner.record()
         if self._file is None:
+            if 1 < len(self._chunks) <= self.size // LONG:
+                return InPieces(tuple(self._chunks), self.size, outline)
             return InMemory(b"".join(self._chunks), outline)
         file, self._file = self._file, None
         try:

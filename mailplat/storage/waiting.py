@@ -64,9 +64,8 @@ def move(txn: Transaction, bodies: Sequence[Waiting], places: dict[int, Place | 
             moved.append((place.position, body.number))
     if not moved:
         return
-    execute, many = txn.connection.execute, txn.connection.executemany
+    many = txn.connection.executemany
     txn.changes += 1
     count = many(f"UPDATE bodies SET file = {row}, position = ? WHERE id = ? AND file = 0", moved).rowcount
     many("DELETE FROM waiting WHERE body = ?", [(number,) for _, number in moved])
-    execute("UPDATE files SET bodies = bodies - ? WHERE id = 0", (count,))
-    execute("UPDATE files SET bodies = bodies + ? WHERE id = ?", (count, row))
+    txn.connection.execute("UPDATE files SET bodies = bodies + ? WHERE id = ?", (count, row))

@@ -4,8 +4,8 @@ The one thread that changes the embedded store: everything waiting is committed 
 An operation is an act on a transaction, with the bodies it needs written first.  The
 thread takes all that wait, writes their bodies with one sync, lets each act, commits with
 one more sync, and then wakes everybody with one call into the reactor.  A few small bodies go
-into the index, and one sync does for all.  No operation
-waits for a timer: a batch is what gathered while the last one was written.
+into the index, and one sync does for all.  No operation waits for a timer: a batch is what
+gathered while the last one was written, and never less than one turn of the reactor brought.
 
 If the disk fails, the batch counts as not written and its operations are told so; the
 thread goes on with the next.
@@ -26,7 +26,7 @@ from twisted.logger import Logger
 
 from mailplat.errors import MailError, StorageFull
 from mailplat.storage import waiting
-from mailplat.storage.ledger import MailboxRow, Transaction
+from mailplat.storage.ledger import Known, MailboxRow, Transaction
 from mailplat.storage.packs import Disk, PackWriter, Place
 from mailplat.storage.schema import connect, has_no_room, is_full
 
@@ -37,6 +37,9 @@ Places = dict[int, Place | Exception]
 #: What one batch holds at most, so that the first in it need not wait for a long tail.
 MOST_OPERATIONS = 512
 MOST_OCTETS = 16 * 1024 * 1024
+
+#: Mailboxes that are not read again from one transaction to the next.
+MOST_KNOWN = 4096
 
 
 class Operation:
@@ -89,7 +92,7 @@ class Writer:
     """
     Args:
         directory: the store's, made and prepared.
-        reactor: provides IReactorFromThreads.
+        reactor: provides IReactorTime and IReactorFromThreads.
         publish: called in the reactor thread after each commit, before its operations are
             answered.
         clock: seconds since 1970; only the first UIDVALIDITY depends on it.
@@ -123,7 +126,9 @@ class Writer:
         self._most_waiting = most_waiting
         self.commits = 0
         self.foreign = 0
+        self._known = Known()
         self._waiting = 0  # octets that wait in the index, those of other processes not counted
+        self._gathered: list[Operation] = []
         self._queue: queue.SimpleQueue[Operation | None] = queue.SimpleQueue()
         self._stopped: Deferred[None] = Deferred()
         self._stopping = False
@@ -148,6 +153,7 @@ class Writer:
     def stop(self) -> Deferred[None]:
         """Fires when everything given before is committed and the thread has ended."""
         self._stopping = True
+        self._hand_over()
         self._queue.put(None)
         return self._stopped
 
@@ -163,8 +169,21 @@ class Writer:
         if self._stopping:
             operation.deferred.errback(StorageFull(reason="the store is stopped"))
         else:
-            self._queue.put(operation)
+            if not self._gathered:
+                self._reactor.callLater(0, self._hand_over)
+            self._gathered.append(operation)
         return operation.deferred
+
+    def _hand_over(self) -> None:
+        """
+        A turn of the reactor is over, and what it brought becomes one batch.
+
+        If each were given at once, the first would be committed alone while the others wait, and this
+        thread and the writer's, of which only one can run Python, would be in each other's way.
+        """
+        gathered, self._gathered = self._gathered, []
+        for operation in gathered:
+            self._queue.put(operation)
 
     # In the thread
 
@@ -300,7 +319,10 @@ class Writer:
             connection.execute(f"PRAGMA synchronous = {'NORMAL' if lazy else 'FULL'}")
             self._synchronous = not lazy
         connection.execute("BEGIN IMMEDIATE")
-        return Transaction(connection, self.packs.may_remove, int(self._clock()))
+        (commits,) = connection.execute("UPDATE store SET commits = commits + 1 RETURNING commits").fetchone()
+        if commits != self.commits + 1 or len(self._known.boxes) > MOST_KNOWN:
+            self._known = Known()
+        return Transaction(connection, self.packs.may_remove, int(self._clock()), commits, self._known)
 
     def _act(self, transaction: Transaction, batch: list[Operation], places: Places) -> bool:
         """Let each act; False if one failed after it had begun to change something."""
@@ -325,13 +347,12 @@ class Writer:
     def _end_transaction(self, transaction: Transaction, published: Published) -> None:
         transaction.finish()
         connection = transaction.connection
-        (commits,) = connection.execute("UPDATE store SET commits = commits + 1 RETURNING commits").fetchone()
         before = self.commits
         # In this order, and before anybody can see the commit: who compares the counter must not
         # miss that others were there, nor take what is our own for theirs.
-        if commits != before + 1:
+        if transaction.commits != before + 1:
             self.foreign += 1
-        self.commits = commits
+        self.commits = transaction.commits
         try:
             connection.execute("COMMIT")
         except sqlite3.Error as error:
@@ -346,7 +367,7 @@ class Writer:
             if descriptor >= 0:
                 os.close(descriptor)
         self._waiting += transaction.waiting
-        published.rows += [transaction.boxes[mailbox] for mailbox in transaction.dirty]
+        published.rows += transaction.changed()
         published.gone |= transaction.gone
         published.accounts |= transaction.accounts
         published.renamed |= transaction.renamed
@@ -354,6 +375,7 @@ class Writer:
         published.queued |= transaction.queued
 
     def _roll_back(self, transaction: Transaction) -> None:
+        self._known = Known()
         for file in transaction.inserted:
             file.row = None
         for _, _, descriptor in transaction.dead:
@@ -376,6 +398,7 @@ class Writer:
     def _reopen(self) -> None:
         """What the connection believes about the disk may be wrong: the next batch gets a new one."""
         connection, self._connection = self._connection, None
+        self._known = Known()
         try:
             if connection is not None:
                 connection.close()

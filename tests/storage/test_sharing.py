@@ -11,7 +11,8 @@ from twisted.trial.unittest import TestCase
 from mailplat.errors import NoSuchAccount, NoSuchMailbox
 from mailplat.storage import loading, reading
 from mailplat.storage.sqlite import SQLiteStore
-from mailplat.uids import EVERYTHING
+from mailplat.testing.fakes import new_message
+from mailplat.uids import EVERYTHING, UIDSet
 
 ALICE, BOB, CAROL = "alice@example.test", "bob@example.test", "carol@example.test"
 
@@ -95,6 +96,21 @@ class SharingTests(TestCase):
         self.assertIsNot(await account.open("one"), first)
         await account.delete("one")
         await self.assertFailure(Deferred.fromCoroutine(account.open("one")), NoSuchMailbox)
+
+    async def test_messages_by_turns(self):
+        """What one writer still knows of its last commit is worth nothing after one of the other's."""
+        stores = await self.stores()
+        await stores[0].create_account(ALICE)
+        mailboxes = [await (await store.account(ALICE)).open("INBOX") for store in stores]
+        uids = []
+        for turn in (0, 0, 1, 0, 1, 1, 0):
+            uids += await mailboxes[turn].append([new_message(b"Subject: %d\r\n\r\n" % len(uids))])
+        self.assertEqual(uids, [1, 2, 3, 4, 5, 6, 7])
+        await mailboxes[1].expunge(UIDSet(((6, 7),)), deleted_only=False)
+        self.assertEqual(list(await mailboxes[0].append([new_message(b"Subject: x\r\n\r\n")])), [8])
+        for store, mailbox in zip(stores, mailboxes, strict=True):
+            self.assertEqual((await mailbox.status()).messages, 6)
+            self.assertEqual(await store.verify(), [])
 
     async def test_one_look_for_our_own_commits(self):
         ours, _ = await self.stores()

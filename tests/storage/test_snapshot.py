@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from mailplat.interfaces import NewMessage
 from mailplat.storage import ledger, loading, names, snapshot, sqlite
-from mailplat.storage.ledger import Transaction
+from mailplat.storage.ledger import Known, Transaction
 from mailplat.storage.packs import Place, StoredFile
 from mailplat.storage.schema import STEPS, connect, prepare
 from mailplat.storage.sqlite import SQLiteStore
@@ -119,7 +119,7 @@ class StoriesTests(SynchronousTestCase):
 
     def act(self, act: Callable[[Transaction], T]) -> T:
         self.connection.execute("BEGIN IMMEDIATE")
-        txn = Transaction(self.connection, lambda name: -1, 0)
+        txn = Transaction(self.connection, lambda name: -1, 0, 0, Known())
         result = act(txn)
         txn.finish()
         self.connection.execute("COMMIT")

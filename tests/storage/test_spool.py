@@ -6,10 +6,12 @@ from tempfile import TemporaryDirectory
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
 
 from mailplat.errors import StorageFull
+from mailplat.interfaces import IInPieces
 from mailplat.message.structure import Scanner
-from mailplat.storage.spool import Spool
+from mailplat.storage.spool import LONG, Spool
 
 MESSAGE = b"From: a@example.org\r\nSubject: x\r\n\r\n" + b"A line of text.\r\n" * 200
 
@@ -31,11 +33,11 @@ class SpoolTests(SynchronousTestCase):
     def run_now(self, coroutine):
         return self.successResultOf(Deferred.fromCoroutine(coroutine))
 
-    def spooled(self, spool, step=7):
+    def spooled(self, spool, step=7, message=MESSAGE):
         writer = spool.begin()
-        for start in range(0, len(MESSAGE), step):
-            self.run_now(writer.write(MESSAGE[start : start + step]))
-        self.assertEqual(writer.size, len(MESSAGE))
+        for start in range(0, len(message), step):
+            self.run_now(writer.write(message[start : start + step]))
+        self.assertEqual(writer.size, len(message))
         return self.run_now(writer.finish())
 
     def outline(self):
@@ -48,6 +50,26 @@ class SpoolTests(SynchronousTestCase):
         self.assertEqual((message.data, message.path, message.size), (MESSAGE, None, len(MESSAGE)))
         self.assertEqual(message.outline, self.outline())
         self.assertEqual(os.listdir(self.directory), [])
+
+    def test_in_pieces(self):
+        whole, step = MESSAGE * 60, 2 * LONG
+        message = self.spooled(self.spool(1_000_000), step, whole)
+        self.assertEqual((message.path, message.size), (None, len(whole)))
+        self.assertEqual([len(piece) for piece in message.pieces[:-1]], [step] * (len(whole) // step))
+        self.assertEqual(b"".join(message.pieces), whole)
+        for start, length in ((0, 100), (step - 100, 100)):
+            self.assertEqual(self.run_now(message.read(start, length)), whole[start : start + length])
+        self.assertGreater(len(message.pieces), 1)
+        self.assertEqual(self.run_now(message.read(step - 50, 100)), whole[step - 50 : step + 50])
+        self.assertEqual(message.data, whole)
+        self.assertEqual(message.pieces, (whole,))
+        self.assertTrue(verifyObject(IInPieces, message))
+
+    def test_many_short_pieces_are_joined(self):
+        whole = MESSAGE * 60
+        message = self.spooled(self.spool(1_000_000), 1460, whole)
+        self.assertFalse(IInPieces.providedBy(message))
+        self.assertEqual(message.data, whole)
 
     def test_in_file(self):
         message = self.spooled(self.spool(100))

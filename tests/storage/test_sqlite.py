@@ -9,11 +9,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
 from mailplat.errors import NoSuchMessage
 from mailplat.interfaces import NewMessage
+from mailplat.storage.spool import InPieces
 from mailplat.storage.sqlite import SQLiteStore
 from mailplat.testing.fakes import MemoryMessage, new_message, outline_of
 from mailplat.testing.stores import MailboxStoreContract
@@ -72,6 +73,55 @@ class SQLiteStoreTests(MailboxStoreContract, TestCase):
         self.assertEqual(await store.verify(), [])
         with closing(sqlite3.connect(f"{self.directory}/index.sqlite")) as index:
             self.assertEqual(index.execute("SELECT count(*) FROM copies").fetchone(), (0,))
+
+    async def test_what_is_rolled_back_is_forgotten(self):
+        """The next transaction believes nothing of what the failed one has changed in memory."""
+        store = self.make_store()
+        await store.start()
+        self.addCleanup(store.stop)
+        await store.create_account("alice")
+        inbox = await (await store.account("alice")).open("INBOX")
+        await inbox.append([new_message(b"Subject: 1\r\n\r\n")])
+
+        def broken(txn, _):
+            txn.expunge(txn.box(inbox._row.id), EVERYTHING, False)
+            raise RuntimeError("after it has changed something")
+
+        await self.assertFailure(store.write(broken), RuntimeError)
+        self.assertEqual(list(await inbox.append([new_message(b"Subject: 2\r\n\r\n")])), [2])
+        self.assertEqual((await inbox.status()).messages, 2)
+        self.assertEqual(await store.verify(), [])
+
+    async def test_in_pieces(self):
+        """Of any size, beside others, the same body as if it had come whole."""
+        store = self.make_store()
+        await store.start()
+        self.addCleanup(store.stop)
+        await store.create_account("alice")
+        inbox = await (await store.account("alice")).open("INBOX")
+        whole = [b"Subject: %d\r\n\r\n" % size + b"x" * size for size in (10, 900_000, 5)]
+        bodies = []
+        for text in whole:
+            pieces = [text[start : start + 70_000] for start in range(0, len(text), 70_000)]
+            bodies.append(InPieces(pieces, len(text), outline_of(text)))
+        await inbox.append([NewMessage(body, b"", frozenset(), 0) for body in bodies * 2])
+        await inbox.append([NewMessage(InPieces([b"X: y\r\n", b"\r\n"], 8, b""), b"", frozenset(), 0)])
+        expected = list(enumerate([*whole, *whole, b"X: y\r\n\r\n"], 1))
+        self.assertEqual(await inbox.contents(EVERYTHING, 10**7), expected)
+        self.assertEqual(await store.verify(), [])
+        self.assertEqual(len(bodies[1].pieces), 13)
+
+    async def test_what_one_turn_brings_is_one_commit(self):
+        store = self.make_store()
+        await store.start()
+        self.addCleanup(store.stop)
+        await store.create_account("alice")
+        inbox = await (await store.account("alice")).open("INBOX")
+        commits = store._writer.commits
+        messages = [new_message(b"Subject: %d\r\n\r\n" % number) for number in range(5)]
+        uids = await gatherResults([Deferred.fromCoroutine(inbox.append([message])) for message in messages])
+        self.assertEqual(uids, [[1], [2], [3], [4], [5]])
+        self.assertEqual(store._writer.commits, commits + 1)
 
 
 class AheadTests(TestCase):

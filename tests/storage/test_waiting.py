@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from tempfile import TemporaryDirectory
 
 from twisted.internet import reactor, task
@@ -12,6 +13,7 @@ from twisted.trial.unittest import TestCase
 from mailplat.interfaces import NewItem
 from mailplat.storage import waiting
 from mailplat.storage.packs import Disk
+from mailplat.storage.schema import _UNCOUNTED, STEPS, connect, prepare
 from mailplat.storage.sqlite import SQLiteStore
 from mailplat.testing.fakes import MemoryMessage, new_message
 from mailplat.uids import EVERYTHING, UIDSet
@@ -162,6 +164,20 @@ class WaitingTests(TestCase):
 
     async def looked(self, store):
         return await store.readers.do(waiting.oldest)
+
+    async def test_a_store_that_counted_them(self):
+        self.directory = (scratch := TemporaryDirectory()).name
+        self.addCleanup(scratch.cleanup)
+        prepare(self.directory, STEPS[: STEPS.index(_UNCOUNTED)])
+        with closing(connect(self.directory)) as index:
+            index.execute("UPDATE files SET bodies = 7 WHERE id = 0")
+        store = await self.started()
+        self.assertEqual(await self.asked(store, "SELECT id, bodies FROM files"), [(0, 1)])
+        inbox = await self.inbox(store)
+        await self.append(inbox, 1)
+        await self.check_content(inbox, [1])
+        await inbox.expunge(EVERYTHING, deleted_only=False)
+        self.assertEqual(await self.asked(store, "SELECT id, bodies FROM files"), [(0, 1)])
 
     async def test_few_are_left(self):
         """Not worth a pack: they wait on."""
