@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import accumulate, islice
 from operator import attrgetter
@@ -226,9 +226,10 @@ class Body:
 
     Attributes:
         uid: the message.
+        length: its octets, all together.
     """
 
-    __slots__ = ("file", "position", "prefix", "size", "uid")
+    __slots__ = ("file", "length", "position", "prefix", "size", "uid")
 
     def __init__(self, uid: int, prefix: bytes, file: OpenFile | InIndex, position: int, size: int) -> None:
         self.uid = uid
@@ -236,9 +237,7 @@ class Body:
         self.file = file
         self.position = position
         self.size = size
-
-    def __len__(self) -> int:
-        return len(self.prefix) + self.size
+        self.length = len(prefix) + size
 
     def read(self) -> bytes:
         """The whole message."""
@@ -259,7 +258,7 @@ def content(
     body = next(bodies, None)
     if body is None or body.uid != uid:
         raise NoSuchMessage()
-    return body, body.read() if len(body) <= AT_ONCE else None, Ahead(uids, body, bodies)
+    return body, body.read() if body.length <= AT_ONCE else None, Ahead(uids, body, bodies)
 
 
 def contents(
@@ -271,7 +270,7 @@ def contents(
     bodies = _bodies(connection, number, uids, files)
     found: list[tuple[int, bytes]] = []
     for body in bodies:
-        limit -= len(body)
+        limit -= body.length
         if limit < 0 or body.uid > last:
             return found, Ahead(uids, body, bodies)
         found.append((body.uid, body.read()))
@@ -289,12 +288,14 @@ class Ahead:
         others: those after it, ascending.
     """
 
-    __slots__ = ("_bodies", "_uids")
+    __slots__ = ("_bodies", "_uids", "_unknown")
 
     def __init__(self, uids: UIDSet, first: Body, others: Iterator[Body]) -> None:
         self._bodies = [first, *_beside(first, others)]
         # What comes after the last one is not known.
-        self._uids = uids & UIDSet(((first.uid, self._bodies[-1].uid),))
+        last = self._bodies[-1].uid
+        self._uids = uids & UIDSet(((first.uid, last),))
+        self._unknown = UIDSet(((1, last),)) - self._uids
 
     def body(self, uid: int) -> Body | None:
         """A message; None if it is not known."""
@@ -309,23 +310,20 @@ class Ahead:
 
     def contents(self, uids: UIDSet, limit: int) -> list[tuple[int, bytes]] | None:
         """As `contents`, without waiting for a disk; None if more has to be known or read for that."""
-        if uids & (UIDSet(((1, self._uids.last),)) - self._uids):
+        if uids & self._unknown:
             return None
         found: list[tuple[int, bytes]] = []
-        last = uids.last
-        for index in range(bisect_left(self._bodies, uids.first, key=_uid), len(self._bodies)):
-            body = self._bodies[index]
-            if body.uid > last:
-                break
-            if body.uid in uids:
-                limit -= len(body)
+        for first, last in uids.runs:
+            start = bisect_left(self._bodies, first, key=_uid)
+            for body in self._bodies[start : bisect_right(self._bodies, last, start, key=_uid)]:
+                limit -= body.length
                 if limit < 0:
                     return found
                 data = body.read_now()
                 if data is None:
                     return None
                 found.append((body.uid, data))
-        return found if last <= self._uids.last else None
+        return found if uids.last <= self._uids.last else None
 
 
 _uid = attrgetter("uid")
