@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import accumulate, islice
 from operator import attrgetter
 from typing import Any, TypeVar
@@ -312,21 +312,45 @@ class Ahead:
         """As `contents`, without waiting for a disk; None if more has to be known or read for that."""
         if uids & self._unknown:
             return None
-        found: list[tuple[int, bytes]] = []
+        chosen: list[Body] = []
         for first, last in uids.runs:
             start = bisect_left(self._bodies, first, key=_uid)
             for body in self._bodies[start : bisect_right(self._bodies, last, start, key=_uid)]:
                 limit -= body.length
                 if limit < 0:
-                    return found
-                data = body.read_now()
-                if data is None:
-                    return None
-                found.append((body.uid, data))
-        return found if uids.last <= self._uids.last else None
+                    return _read_now(chosen)
+                chosen.append(body)
+        return _read_now(chosen) if uids.last <= self._uids.last else None
 
 
 _uid = attrgetter("uid")
+
+
+def _read_now(bodies: Iterable[Body]) -> list[tuple[int, bytes]] | None:
+    """(uid, prefix and body) of each; None if some are not in memory, and would have to be waited for."""
+    found: list[tuple[int, bytes]] = []
+    for some in _adjacent(bodies):
+        start = some[0].position
+        octets = some[0].file.read_now(start, some[-1].position + some[-1].size - start)
+        if octets is None:
+            return None
+        view = memoryview(octets)
+        for body in some:
+            begin = body.position - start
+            found.append((body.uid, b"".join((body.prefix, view[begin : begin + body.size]))))
+    return found
+
+
+def _adjacent(bodies: Iterable[Body]) -> Iterator[list[Body]]:
+    """Those that lie one behind the other in a file, together: one read is enough for them."""
+    some: list[Body] = []
+    for body in bodies:
+        if some and (body.file is not some[-1].file or body.position != some[-1].position + some[-1].size):
+            yield some
+            some = []
+        some.append(body)
+    if some:
+        yield some
 
 
 def _beside(first: Body, others: Iterator[Body]) -> Iterator[Body]:
