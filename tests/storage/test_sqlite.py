@@ -168,10 +168,10 @@ class AheadTests(TestCase):
     async def test_neighbours_are_read_together(self) -> None:
         # Large enough for a pack, and not one behind the other everywhere.
         mailbox = await self.filled(20, 3000)
-        other = [new_message(b"Subject: of somebody else\r\n\r\n" + b"." * 20_000)]
+        other = [new_message(b"Subject: of somebody else\r\n\r\n" + b"." * 40_000)]
         await (await mailbox._store.account("a@example.test")).create("Other")
         await (await (await mailbox._store.account("a@example.test")).open("Other")).append(other)
-        bodies = [b"Subject: %d\r\n\r\n" % uid + b"." * 5000 for uid in range(21, 25)]
+        bodies = [b"Subject: %d\r\n\r\n" % uid + b"." * 10_000 for uid in range(21, 25)]
         self.bodies.update(enumerate(bodies, 21))
         messages = [
             NewMessage(MemoryMessage(body, outline_of(body)), b"X: y\r\n", frozenset(), 0) for body in bodies
@@ -186,7 +186,7 @@ class AheadTests(TestCase):
 
         self.patch(OpenFile, "read_now", counted)
         await mailbox.content(1)
-        found = await mailbox.contents(UIDSet(((3, 24),)), 100_000)
+        found = await mailbox.contents(UIDSet(((3, 24),)), 128_000)
         self.assertEqual(list(found), self.whole(*range(3, 25)))
         size = len(self.bodies[3])
         lengths = [7 * size + 11 * (size + 1), 4 * len(bodies[0])]
