@@ -370,6 +370,9 @@ class Connection(TwistedProtocol):
         if self._gathered >= GATHER:
             self._flush()
 
+    def flush(self) -> None:
+        self._flush()
+
     async def drained(self) -> None:
         if self._gathered < FEW and not self._choked and not self._lost:
             return

@@ -108,6 +108,9 @@ class Wire(Protocol):
     def write(self, data: bytes) -> None:
         """Send bytes, in order; they may be held back until the session next waits."""
 
+    def flush(self) -> None:
+        """Send what was written: there is something to do that the peer need not wait for."""
+
     def drained(self) -> Awaitable[None]:
         """
         Wait until the peer has taken most of what was written.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate, takewhile
 from typing import Any
 
 from mailplat.errors import NoSuchMessage
@@ -19,7 +20,7 @@ from mailplat.uids import UIDSet
 #: as many together as fit; of larger ones ranges.
 PIECE = 128 * 1024
 
-#: So many messages are named in one call, that the mailbox may look up at once where they are.
+#: So many messages are named in one call, at most.
 MANY = 256
 
 
@@ -75,12 +76,13 @@ async def sources(
     """
     if sizes[start] > PIECE or not IReadsMany.providedBy(mailbox):
         return [await _open(mailbox, uids[start])]
-    wanted = uids[start : start + MANY]
+    fitting = takewhile(PIECE.__ge__, accumulate(sizes[start : start + MANY]))
+    wanted = uids[start : start + len(list(fitting))]
     found = dict(await mailbox.contents(UIDSet.of(wanted), PIECE))
     if not found:
         # It is gone, or does not fit because the store counts otherwise.
         return [await _open(mailbox, uids[start])]
-    # What is missing before the last one found is gone; what comes after it did not fit.
+    # What is missing before the last one found is gone; what comes after it may not have fitted.
     there = wanted[: bisect_right(wanted, max(found))]
     return [Source(uid, found[uid]) if uid in found else None for uid in there]
 

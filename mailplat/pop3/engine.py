@@ -25,6 +25,9 @@ class Limits:
             in UTF-8 may be longer.
         auth_line: of an AUTH command or a SASL response (RFC 5034 §4).
         pipelined: the connection stops reading while more than this is waiting.
+        ahead: of a message that is read before it is asked for, while the client takes the one
+            before; 0 for none.
+        ahead_together: of those of all connections.
         errors: commands refused, then the connection is closed.
         logins: failed logins, then the connection is closed.
         timeout: of silence; RFC 1939 §3 asks for ten minutes at least.
@@ -35,6 +38,8 @@ class Limits:
     line: int = 1024
     auth_line: int = 12288
     pipelined: int = 65536
+    ahead: int = 65536
+    ahead_together: int = 33554432
     errors: int = 100
     logins: int = 5
     timeout: float = 600.0

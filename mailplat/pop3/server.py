@@ -9,6 +9,7 @@ from typing import Any
 from twisted.cred.portal import Portal
 
 from mailplat.connection import ConnectionLimits, MailFactory
+from mailplat.pop3.ahead import Room
 from mailplat.pop3.engine import Limits
 from mailplat.pop3.session import POP3Session
 from mailplat.wire import Wire
@@ -52,6 +53,7 @@ class POP3Factory(MailFactory):
         self.plaintext_login = plaintext_login
         self.utf8_to_all = utf8_to_all
         self.limits = limits or Limits()
+        self._room = Room(self.limits.ahead_together)
 
     def session(self, wire: Wire) -> POP3Session:
         return POP3Session(
@@ -61,6 +63,7 @@ class POP3Factory(MailFactory):
             plaintext_login=self.plaintext_login,
             utf8_to_all=self.utf8_to_all,
             limits=self.limits,
+            room=self._room,
             log=self.log,
         )
 

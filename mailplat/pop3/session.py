@@ -22,6 +22,7 @@ from mailplat import errors
 from mailplat.auth import login
 from mailplat.errors import LoginCancelled, LoginFailed, MailError, MalformedLogin, TemporaryError
 from mailplat.interfaces import IMaildrop, IMessageContent
+from mailplat.pop3.ahead import Ahead, Room
 from mailplat.pop3.content import Stuffer, Top, stuffed
 from mailplat.pop3.engine import Bad, Command, Limits, POP3Engine, Response
 from mailplat.wire import Engine, Stopping, TimedOut, Wire, WireError
@@ -34,6 +35,9 @@ LISTED = 4096
 
 #: Octets of a response's first line without CR LF (RFC 2449 §4).
 MOST_RESPONSE = 510
+
+#: The first line of the answer to RETR.
+FOUND = b"+OK %d octets\r\n"
 
 #: The response code for an error, by class (RFC 2449 §8, RFC 3206 §4); none where there is no entry.
 CODES: Mapping[type[MailError], str] = {
@@ -73,6 +77,7 @@ class POP3Session:
             ask for it, as most do not, and take it well.  RFC 6856 §2.1 wants it refused, and so
             does False; a client that stops at the first refusal would then never get its other mail.
         limits: see `mailplat.pop3.engine.Limits`.
+        room: shared by the connections of a listener, see `mailplat.pop3.ahead`.
         log: a `twisted.logger.Logger`.
     """
 
@@ -85,6 +90,7 @@ class POP3Session:
         plaintext_login: str,
         utf8_to_all: bool,
         limits: Limits,
+        room: Room,
         log: Logger,
     ) -> None:
         self._engine = POP3Engine(limits)
@@ -104,6 +110,8 @@ class POP3Session:
         self._messages: Sequence[tuple[str, int]] = ()
         self._marked: set[int] = set()
         self._octets = 0  # of the messages that are not marked
+        self._sent = -1  # the index of the message that was sent last
+        self._ahead = Ahead(room, limits.ahead)
 
         self._errors = 0
         self._failed_logins = 0
@@ -301,6 +309,7 @@ class POP3Session:
         self._say("+OK UTF-8 it is")
 
     def _leave(self) -> None:
+        self._ahead.forget()
         logout, self._logout = self._logout, None
         self._maildrop = None
         self._messages = ()
@@ -360,7 +369,25 @@ class POP3Session:
 
     async def _retr(self, argument: bytes) -> None:
         index = self._index(argument)
-        await self._send(index, None, b"+OK %d octets\r\n" % self._messages[index][1])
+        answer = self._ahead.take(index)
+        if answer:
+            self._wire.write(answer)
+        else:
+            await self._send(index, None, FOUND % self._messages[index][1])
+        walking, self._sent = index == self._sent + 1, index
+        if walking and index + 1 < len(self._messages) and not self._engine.buffered:
+            await self._look_ahead(index + 1)
+
+    async def _look_ahead(self, index: int) -> None:
+        """Make the answer for the next message while the client takes this one."""
+        if self._ahead.fits(self._messages[index][1]):
+            self._wire.flush()
+            try:
+                answer = await self._whole(index)
+            except Exception:
+                # It is tried again when it is asked for, and told then.
+                return
+            self._ahead.keep(index, answer)
 
     async def _top(self, argument: bytes) -> None:
         number, _, lines = argument.partition(b" ")
@@ -370,14 +397,21 @@ class POP3Session:
         # No message has so many lines that more digits could matter.
         await self._send(index, Top(int(lines[:18])), b"+OK Top of message follows\r\n")
 
+    async def _whole(self, index: int) -> bytes:
+        """The answer to RETR of a message; b"" if it is larger than a piece."""
+        content: IMessageContent = await self._maildrop.content(index)
+        try:
+            piece = await self._begin(content)
+            whole = len(piece) == content.size
+            return FOUND % self._messages[index][1] + stuffed(piece) if whole else b""
+        finally:
+            content.close()
+
     async def _send(self, index: int, top: Top | None, first: bytes) -> None:
         content: IMessageContent = await self._maildrop.content(index)
         try:
             # The first piece is read before anything is promised.
-            piece = await content.read(0, PIECE)
-            if not self._utf8 and not self._utf8_to_all and _has_utf8_header(piece):
-                # RFC 6856 §5
-                raise Refused("[UTF8] The message needs UTF-8 mode")
+            piece = await self._begin(content)
             if top is None and len(piece) == content.size:
                 self._wire.write(first + stuffed(piece))
                 return
@@ -392,6 +426,14 @@ class POP3Session:
                 raise Farewell from None
         finally:
             content.close()
+
+    async def _begin(self, content: IMessageContent) -> bytes:
+        """The first piece of a message that may be sent."""
+        piece = await content.read(0, PIECE)
+        if not self._utf8 and not self._utf8_to_all and _has_utf8_header(piece):
+            # RFC 6856 §5
+            raise Refused("[UTF8] The message needs UTF-8 mode")
+        return piece
 
     async def _stream(self, content: IMessageContent, piece: bytes, top: Top | None) -> None:
         wire, stuffer = self._wire, Stuffer()

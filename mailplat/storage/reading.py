@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import sqlite3
 from array import array
-from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import accumulate, islice
 from operator import attrgetter
 from typing import Any, TypeVar
@@ -230,9 +230,10 @@ class Body:
 
     Attributes:
         uid: the message.
+        length: its octets, all together.
     """
 
-    __slots__ = ("file", "position", "prefix", "size", "uid")
+    __slots__ = ("file", "length", "position", "prefix", "size", "uid")
 
     def __init__(self, uid: int, prefix: bytes, file: OpenFile | InIndex, position: int, size: int) -> None:
         self.uid = uid
@@ -240,9 +241,7 @@ class Body:
         self.file = file
         self.position = position
         self.size = size
-
-    def __len__(self) -> int:
-        return len(self.prefix) + self.size
+        self.length = len(prefix) + size
 
     def read(self) -> bytes:
         """The whole message."""
@@ -263,7 +262,7 @@ def content(
     body = next(bodies, None)
     if body is None or body.uid != uid:
         raise NoSuchMessage()
-    return body, body.read() if len(body) <= AT_ONCE else None, Ahead(uids, body, bodies)
+    return body, body.read() if body.length <= AT_ONCE else None, Ahead(uids, body, bodies)
 
 
 def contents(
@@ -275,7 +274,7 @@ def contents(
     bodies = _bodies(connection, number, uids, files)
     found: list[tuple[int, bytes]] = []
     for body in bodies:
-        limit -= len(body)
+        limit -= body.length
         if limit < 0 or body.uid > last:
             return found, Ahead(uids, body, bodies)
         found.append((body.uid, body.read()))
@@ -293,12 +292,14 @@ class Ahead:
         others: those after it, ascending.
     """
 
-    __slots__ = ("_bodies", "_uids")
+    __slots__ = ("_bodies", "_uids", "_unknown")
 
     def __init__(self, uids: UIDSet, first: Body, others: Iterator[Body]) -> None:
         self._bodies = [first, *_beside(first, others)]
         # What comes after the last one is not known.
-        self._uids = uids & UIDSet(((first.uid, self._bodies[-1].uid),))
+        last = self._bodies[-1].uid
+        self._uids = uids & UIDSet(((first.uid, last),))
+        self._unknown = UIDSet(((1, last),)) - self._uids
 
     def body(self, uid: int) -> Body | None:
         """A message; None if it is not known."""
@@ -313,26 +314,47 @@ class Ahead:
 
     def contents(self, uids: UIDSet, limit: int) -> list[tuple[int, bytes]] | None:
         """As `contents`, without waiting for a disk; None if more has to be known or read for that."""
-        if uids & (UIDSet(((1, self._uids.last),)) - self._uids):
+        if uids & self._unknown:
             return None
-        found: list[tuple[int, bytes]] = []
-        last = uids.last
-        for index in range(bisect_left(self._bodies, uids.first, key=_uid), len(self._bodies)):
-            body = self._bodies[index]
-            if body.uid > last:
-                break
-            if body.uid in uids:
-                limit -= len(body)
+        chosen: list[Body] = []
+        for first, last in uids.runs:
+            start = bisect_left(self._bodies, first, key=_uid)
+            for body in self._bodies[start : bisect_right(self._bodies, last, start, key=_uid)]:
+                limit -= body.length
                 if limit < 0:
-                    return found
-                data = body.read_now()
-                if data is None:
-                    return None
-                found.append((body.uid, data))
-        return found if last <= self._uids.last else None
+                    return _read_now(chosen)
+                chosen.append(body)
+        return _read_now(chosen) if uids.last <= self._uids.last else None
 
 
 _uid = attrgetter("uid")
+
+
+def _read_now(bodies: Iterable[Body]) -> list[tuple[int, bytes]] | None:
+    """(uid, prefix and body) of each; None if some are not in memory, and would have to be waited for."""
+    found: list[tuple[int, bytes]] = []
+    for some in _adjacent(bodies):
+        start = some[0].position
+        octets = some[0].file.read_now(start, some[-1].position + some[-1].size - start)
+        if octets is None:
+            return None
+        view = memoryview(octets)
+        for body in some:
+            begin = body.position - start
+            found.append((body.uid, b"".join((body.prefix, view[begin : begin + body.size]))))
+    return found
+
+
+def _adjacent(bodies: Iterable[Body]) -> Iterator[list[Body]]:
+    """Those that lie one behind the other in a file, together: one read is enough for them."""
+    some: list[Body] = []
+    for body in bodies:
+        if some and (body.file is not some[-1].file or body.position != some[-1].position + some[-1].size):
+            yield some
+            some = []
+        some.append(body)
+    if some:
+        yield some
 
 
 def _beside(first: Body, others: Iterator[Body]) -> Iterator[Body]:

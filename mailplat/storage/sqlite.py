@@ -87,7 +87,7 @@ class SQLiteContent:
     """See `IMessageContent`."""
 
     def __init__(self, readers: Readers, body: Body, data: bytes | None) -> None:
-        self.size = len(body)
+        self.size = body.length
         self._readers = readers
         self._body: Body | None = body
         self._data = data

@@ -193,6 +193,9 @@ class FakeWire:
         self._undrained += len(data)
         self.most_undrained = max(self.most_undrained, self._undrained)
 
+    def flush(self) -> None:
+        """What was written can be `taken` at once."""
+
     async def drained(self) -> None:
         self._undrained = 0
         while self._choked:

@@ -51,6 +51,20 @@ class SourcesTests(SynchronousTestCase):
         self.assertEqual(len(self.taken(server.inbox, bodies)), 4)
         self.assertEqual(len(self.taken(server.inbox, bodies, 8)), 2)
 
+    def test_no_more_are_named_than_fit(self) -> None:
+        bodies = [HEAD + b"y" * (PIECE // 4 - len(HEAD))] * 10
+        inbox = Server(*bodies).inbox
+        named: list[UIDSet] = []
+        contents = inbox.contents
+
+        async def noted(uids: UIDSet, limit: int) -> Any:
+            named.append(uids)
+            return await contents(uids, limit)
+
+        self.patch(inbox, "contents", noted)
+        self.taken(inbox, bodies, 2)
+        self.assertEqual(named, [UIDSet(((3, 6),))])
+
     def test_a_large_one_alone(self) -> None:
         bodies = [HEAD, HEAD, HEAD + b"y" * PIECE, HEAD]
         server = Server(*bodies)

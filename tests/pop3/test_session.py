@@ -20,6 +20,7 @@ from mailplat.errors import (
     StorageFull,
 )
 from mailplat.interfaces import IMaildrop
+from mailplat.pop3.content import stuffed
 from mailplat.pop3.engine import Limits
 from mailplat.pop3.server import POP3Factory
 from mailplat.pop3.session import LISTED, PIECE
@@ -100,9 +101,9 @@ class Case(SynchronousTestCase):
         wire.start(factory.session(wire))
         return wire
 
-    def enter(self, *messages: Any) -> tuple[FakeWire, Drop]:
+    def enter(self, *messages: Any, limits: Limits | None = None) -> tuple[FakeWire, Drop]:
         drop = Drop(*messages)
-        wire = self.start(drop)
+        wire = self.start(drop, limits=limits)
         self.assertIn(b"+OK %d messages" % len(messages), wire.send(IN))
         return wire, drop
 
@@ -146,6 +147,134 @@ class LargeMessages(Case):
             self.assertEqual(lines[-2:], [b".", b""])
         self.assertGreaterEqual(wire.pauses, 6)
         self.assertLess(wire.most_undrained, PIECE)
+
+
+class ReadAhead(Case):
+    """While a client takes a message the next one is read."""
+
+    def read(self, drop: Drop) -> list[int]:
+        """How often each message was read."""
+        return [len(content.reads) for content in drop.contents]
+
+    def test_one_after_the_other(self) -> None:
+        messages = [b"one\r\n", b".two\r\n.", b"", b"four\r\n"]
+        wire, drop = self.enter(*messages)
+        for number, message in enumerate(messages, 1):
+            answer = b"+OK %d octets\r\n%b" % (len(message), stuffed(message))
+            self.assertEqual(wire.send(b"RETR %d\r\n" % number), answer)
+            self.assertEqual(wire.send(b"DELE %d\r\n" % number), b"+OK Marked for deletion\r\n")
+            self.assertEqual(self.read(drop), [1] * min(number + 1, 4) + [0] * (3 - number))
+        self.assertEqual([content.closed for content in drop.contents], [1, 1, 1, 1])
+
+    def test_only_for_who_goes_on(self) -> None:
+        wire, drop = self.enter(*[b""] * 5)
+        for number, read in ((4, [0, 0, 0, 1, 0]), (2, [0, 1, 0, 1, 0]), (3, [0, 1, 1, 2, 0])):
+            wire.send(b"RETR %d\r\n" % number)
+            self.assertEqual(self.read(drop), read)
+        # Another one than was expected.
+        self.assertEqual(wire.send(b"RETR 1\r\nRETR 4\r\n"), b"+OK 0 octets\r\n.\r\n" * 2)
+        self.assertEqual(self.read(drop), [1, 1, 1, 3, 0])
+
+    def test_not_for_who_asked_already(self) -> None:
+        wire, drop = self.enter(b"", b"", b"", b"")
+        wire.send(b"RETR 1\r\nRETR 2\r\nNOOP\r\n")
+        self.assertEqual(self.read(drop), [1, 1, 0, 0])
+        wire.send(b"RETR 3\r\n")
+        self.assertEqual(self.read(drop), [1, 1, 1, 1])
+
+    def test_marked_meanwhile(self) -> None:
+        wire, _ = self.enter(b"", b"")
+        wire.send(b"RETR 1\r\nDELE 2\r\n")
+        self.assertEqual(wire.send(b"RETR 2\r\n"), b"-ERR The message is marked for deletion\r\n")
+        wire.send(b"RSET\r\n")
+        self.assertEqual(wire.send(b"RETR 2\r\n"), b"+OK 0 octets\r\n.\r\n")
+
+    def test_the_client_has_its_message_before(self) -> None:
+        slow: Deferred[None] = Deferred()
+
+        class Slow(MemoryMessage):
+            async def read(self, start: int, length: int) -> bytes:
+                await slow
+                return await super().read(start, length)
+
+        wire, _ = self.enter(b"", Slow(b"there\r\n"))
+        self.assertEqual(wire.send(b"RETR 1\r\n"), b"+OK 0 octets\r\n.\r\n")
+        self.assertEqual(wire.send(b"RETR 2\r\nQUIT\r\n"), b"")
+        slow.callback(None)
+        self.assertEqual(wire.taken(), b"+OK 7 octets\r\nthere\r\n.\r\n+OK Goodbye\r\n")
+        self.assertTrue(wire.ended)
+
+    def test_gone_while_it_is_read(self) -> None:
+        slow: Deferred[None] = Deferred()
+
+        class Slow(MemoryMessage):
+            async def read(self, start: int, length: int) -> bytes:
+                await slow
+                return await super().read(start, length)
+
+        wire, drop = self.enter(b"", Slow(b"there\r\n"))
+        wire.send(b"RETR 1\r\n")
+        wire.hang_up()
+        slow.callback(None)
+        self.assertTrue(wire.ended)
+        self.assertEqual((drop.contents[1].closed, drop.released), (1, 1))
+
+    def test_trouble_is_told_when_it_is_asked_for(self) -> None:
+        broken = Broken(10, 0, StorageFull())
+        wire, _ = self.enter(b"", ZeroDivisionError("secret"), broken, NoSuchMessage(), b"good\r\n")
+        self.assertEqual(wire.send(b"RETR 1\r\n"), b"+OK 0 octets\r\n.\r\n")
+        self.incidents(ZeroDivisionError, 0)
+        self.assertRegex(wire.send(b"RETR 2\r\n"), rb"^-ERR \[SYS/TEMP\] Internal error")
+        self.incidents(ZeroDivisionError, 1)
+        self.assertRegex(wire.send(b"RETR 3\r\n"), rb"^-ERR \[SYS/TEMP\] Storage")
+        self.assertEqual(wire.send(b"RETR 4\r\n"), b"-ERR No such message\r\n")
+        self.assertEqual(wire.send(b"RETR 5\r\n"), b"+OK 6 octets\r\ngood\r\n.\r\n")
+
+    def test_trouble_that_has_passed(self) -> None:
+        wire, drop = self.enter(b"", StorageFull())
+        wire.send(b"RETR 1\r\n")
+        drop.contents[1] = MemoryMessage(b"good\r\n")
+        self.assertTrue(wire.send(b"RETR 2\r\n").endswith(b" octets\r\ngood\r\n.\r\n"))
+
+    def test_large_messages_are_not(self) -> None:
+        wire, drop = self.enter(b"", b"x" * 8, b"", b"x" * 9, limits=Limits(ahead=8))
+        wire.send(b"RETR 1\r\n")
+        self.assertEqual(self.read(drop), [1, 1, 0, 0])
+        wire.send(b"RETR 2\r\n")
+        wire.send(b"RETR 3\r\n")
+        self.assertEqual(self.read(drop), [1, 1, 1, 0])
+
+    def test_more_than_the_maildrop_said(self) -> None:
+        content = MemoryMessage(b"x" * PIECE * 2)
+        drop = Drop(b"", content)
+        drop.messages = lambda: [("1", 0), ("2", 10)]  # type: ignore[method-assign]
+        wire = self.start(drop)
+        wire.send(IN)
+        wire.send(b"RETR 1\r\n")
+        self.assertEqual(len(wire.send(b"RETR 2\r\n").split(b"\r\n")[1]), PIECE * 2)
+        self.assertEqual(content.closed, 2)
+
+    def test_all_connections_together(self) -> None:
+        answer = len(b"+OK 8 octets\r\nxxxxxxxx\r\n.\r\n")
+        drops = [Drop(b"", b"x" * 8, b"x" * 8) for _ in range(3)]
+        portal = Portal(Realm(None), [self.checker])
+        factory = POP3Factory(portal, Clock(), hostname="mail.test", limits=Limits(ahead_together=answer + 8))
+        wires = []
+        for drop in drops:
+            portal.realm.drop = drop
+            wires.append(wire := FakeWire("pop3"))
+            wire.start(factory.session(wire))
+            wire.send(IN + b"RETR 1\r\n")
+        # The third finds no room.
+        self.assertEqual([self.read(drop) for drop in drops], [[1, 1, 0], [1, 1, 0], [1, 0, 0]])
+        wires[2].send(b"RETR 2\r\n")
+        self.assertEqual(self.read(drops[2]), [1, 1, 0])
+        # Who has gone makes some.
+        wires[0].hang_up()
+        wires[1].send(b"QUIT\r\n")
+        wires[2].send(b"RETR 3\r\nRETR 1\r\n")
+        wires[2].send(b"RETR 2\r\n")
+        self.assertEqual(self.read(drops[2]), [2, 2, 2])
 
 
 class Trouble(Case):

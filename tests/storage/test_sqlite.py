@@ -14,6 +14,7 @@ from twisted.trial.unittest import TestCase
 
 from mailplat.errors import NoSuchMessage
 from mailplat.interfaces import NewMessage
+from mailplat.storage.packs import OpenFile
 from mailplat.storage.spool import InPieces
 from mailplat.storage.sqlite import SQLiteStore
 from mailplat.testing.fakes import MemoryMessage, new_message, outline_of
@@ -213,6 +214,56 @@ class AheadTests(TestCase):
             content = await mailbox.content(uid)
             self.assertEqual(await content.read(0, 10_000), self.whole(uid)[0][1])
         self.assertEqual(self.calls, 2)
+
+    async def test_neighbours_are_read_together(self) -> None:
+        # Large enough for a pack, and not one behind the other everywhere.
+        mailbox = await self.filled(20, 3000)
+        other = [new_message(b"Subject: of somebody else\r\n\r\n" + b"." * 40_000)]
+        await (await mailbox._store.account("a@example.test")).create("Other")
+        await (await (await mailbox._store.account("a@example.test")).open("Other")).append(other)
+        bodies = [b"Subject: %d\r\n\r\n" % uid + b"." * 10_000 for uid in range(21, 25)]
+        self.bodies.update(enumerate(bodies, 21))
+        messages = [
+            NewMessage(MemoryMessage(body, outline_of(body)), b"X: y\r\n", frozenset(), 0) for body in bodies
+        ]
+        await mailbox.append(messages)
+        reads: list[tuple[int, int]] = []
+        read_now = OpenFile.read_now
+
+        def counted(file: OpenFile, start: int, length: int) -> Any:
+            reads.append((start, length))
+            return read_now(file, start, length)
+
+        self.patch(OpenFile, "read_now", counted)
+        await mailbox.content(1)
+        found = await mailbox.contents(UIDSet(((3, 24),)), 128_000)
+        self.assertEqual(list(found), self.whole(*range(3, 25)))
+        size = len(self.bodies[3])
+        lengths = [7 * size + 11 * (size + 1), 4 * len(bodies[0])]
+        self.assertEqual([length for _, length in reads], lengths)
+        # One in between is not wanted.
+        reads.clear()
+        self.assertEqual(list(await mailbox.contents(UIDSet.of([3, 4, 6]), 100_000)), self.whole(3, 4, 6))
+        self.assertEqual([length for _, length in reads], [2 * size, size])
+
+    async def test_what_is_not_in_memory_is_waited_for(self) -> None:
+        mailbox = await self.filled(20, 3000)
+        await mailbox.content(1)
+        self.patch(OpenFile, "read_now", lambda *_: None)
+        self.calls = 0
+        found = await mailbox.contents(UIDSet(((1, 20),)), 100_000)
+        self.assertEqual(list(found), self.whole(*range(1, 21)))
+        self.assertEqual(self.calls, 1)
+
+    async def test_a_pack_that_has_become_shorter(self) -> None:
+        """What is there of its messages is read, as a verification would find; nothing else suffers."""
+        mailbox = await self.filled(20, 3000)
+        await mailbox.content(1)
+        (pack,) = os.listdir(packs := f"{mailbox._store.directory}/packs")
+        os.truncate(f"{packs}/{pack}", os.path.getsize(f"{packs}/{pack}") - 100)
+        found = list(await mailbox.contents(UIDSet(((1, 20),)), 100_000))
+        self.assertEqual(found[:19], self.whole(*range(1, 20)))
+        self.assertEqual(found[19], (20, self.whole(20)[0][1][:-100]))
 
     async def test_what_is_gone_is_gone(self) -> None:
         mailbox = await self.filled(5, 1000)
