@@ -24,7 +24,7 @@ from mailplat.values import SEPARATOR, MailboxInfo
 from mailplat.wire import Wire
 
 #: A mailbox with more messages is selected before its rows are there, and without UNSEEN then.
-FEW = 8192
+FEW = 32768
 
 #: Names looked at in one step of LIST.
 NAMES = 500

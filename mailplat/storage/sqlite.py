@@ -78,6 +78,9 @@ POLL = 1.0
 #: Rows of a mailbox that are looked at before a snapshot is worth its while.
 MOST_EFFORT = 4096
 
+#: Seconds until it is taken, as whoever has just opened a mailbox asks for more.
+REST = 1.0
+
 #: Mailboxes that are found by name without a look at the index.
 MOST_RECENT = 256
 
@@ -297,9 +300,7 @@ class SQLiteMailbox:
         self._effort += found.effort
         if self._effort >= MOST_EFFORT and self._row.messages >= MOST_EFFORT:
             self._effort = 0
-            Deferred.fromCoroutine(self._store.take_snapshot(self._row.id)).addErrback(
-                lambda failure: self._store.log.failure("A snapshot of a mailbox could not be taken", failure)
-            )
+            self._store.take_snapshot_later(self._row.id)
         return found.result
 
     def _compare(self, row: MailboxRow | None) -> None:
@@ -425,6 +426,7 @@ class SQLiteStore:
         self._live: WeakValueDictionary[int, SQLiteMailbox] = WeakValueDictionary()
         self._watched: set[object] = set()
         self._poll_call: Any = None
+        self._snapshot_calls: dict[int, Any] = {}
         # What we know of other processes' commits: see is_current.
         self._absorbed = 0
         self._absorbed_foreign = 0
@@ -514,6 +516,9 @@ class SQLiteStore:
         if self._poll_call is not None:
             self._poll_call.cancel()
             self._poll_call = None
+        for call in self._snapshot_calls.values():
+            call.cancel()
+        self._snapshot_calls.clear()
         await self._writer.stop()
         self.readers.stop()
         self._watch.close()
@@ -580,6 +585,18 @@ class SQLiteStore:
     ) -> Deferred[T]:
         """See `Writer.do`."""
         return self._writer.do(act, bodies, lazy)
+
+    def take_snapshot_later(self, mailbox: int) -> None:
+        """`take_snapshot`, after `REST`."""
+
+        def take() -> None:
+            del self._snapshot_calls[mailbox]
+            Deferred.fromCoroutine(self.take_snapshot(mailbox)).addErrback(
+                lambda failure: self.log.failure("A snapshot of a mailbox could not be taken", failure)
+            )
+
+        if mailbox not in self._snapshot_calls:
+            self._snapshot_calls[mailbox] = self._reactor.callLater(REST, take)
 
     async def take_snapshot(self, mailbox: int) -> None:
         """Bring a mailbox's snapshot up to date, a piece at a time, so that nobody waits for it long."""

@@ -243,6 +243,7 @@ def main(directory: str, seed: str, *names: str) -> None:
     from twisted.internet import reactor
 
     sqlite.MOST_EFFORT = 1
+    sqlite.REST = 0
     store: Any = SQLiteStore(directory, reactor, roll=ROLL, few=FEW, waiting=WAITING)
     spool = Spool(os.path.join(directory, "..", f"spool-{names[0]}"), reactor, in_memory=IN_MEMORY)
 

@@ -42,6 +42,7 @@ def small(case: Any) -> None:
     case.patch(loading, "AT_ONCE", 3)
     case.patch(ledger, "LOG_KEEPS", 4)
     case.patch(sqlite, "MOST_EFFORT", 1)
+    case.patch(sqlite, "REST", 0)
 
 
 class PackTests(SynchronousTestCase):
@@ -360,6 +361,15 @@ class StoreTests(TestCase):
             self.assertEqual(await store.verify(), [])
             await account.delete("Archive")
             await account.create("Archive")
+
+    async def test_stopped_before(self) -> None:
+        """Whoever has just opened a mailbox has a while for more questions."""
+        store, mailbox = await self.filled()
+        self.patch(sqlite, "REST", 3600)
+        self.patch(store, "take_snapshot", None)
+        for _ in range(5):
+            await mailbox.changes(0)
+        self.assertEqual(self.counts(store), (0, 0))
 
     async def test_stopped_meanwhile(self) -> None:
         first, _ = await self.filled()
