@@ -34,7 +34,7 @@ LARGE = "large"
 ROLL = 64 * 1024 * 1024
 
 #: What is no more octets together is not worth a sync of its own, and goes into the index.
-FEW = 32 * 1024
+FEW = 16 * 1024
 
 #: Octets read at a time.
 _PIECE = 1024 * 1024

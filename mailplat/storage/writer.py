@@ -4,8 +4,8 @@ The one thread that changes the embedded store: everything waiting is committed 
 An operation is an act on a transaction, with the bodies it needs written first.  The
 thread takes all that wait, writes their bodies with one sync, lets each act, commits with
 one more sync, and then wakes everybody with one call into the reactor.  A few small bodies go
-into the index, and one sync does for all.  No operation waits for a timer: a batch is what
-gathered while the last one was written, and never less than one turn of the reactor brought.
+into the index, and one sync does for all.  No operation
+waits for a timer: a batch is what gathered while the last one was written.
 
 If the disk fails, the batch counts as not written and its operations are told so; the
 thread goes on with the next.
@@ -92,7 +92,7 @@ class Writer:
     """
     Args:
         directory: the store's, made and prepared.
-        reactor: provides IReactorTime and IReactorFromThreads.
+        reactor: provides IReactorFromThreads.
         publish: called in the reactor thread after each commit, before its operations are
             answered.
         clock: seconds since 1970; only the first UIDVALIDITY depends on it.
@@ -128,7 +128,6 @@ class Writer:
         self.foreign = 0
         self._known = Known()
         self._waiting = 0  # octets that wait in the index, those of other processes not counted
-        self._gathered: list[Operation] = []
         self._queue: queue.SimpleQueue[Operation | None] = queue.SimpleQueue()
         self._stopped: Deferred[None] = Deferred()
         self._stopping = False
@@ -153,7 +152,6 @@ class Writer:
     def stop(self) -> Deferred[None]:
         """Fires when everything given before is committed and the thread has ended."""
         self._stopping = True
-        self._hand_over()
         self._queue.put(None)
         return self._stopped
 
@@ -169,21 +167,8 @@ class Writer:
         if self._stopping:
             operation.deferred.errback(StorageFull(reason="the store is stopped"))
         else:
-            if not self._gathered:
-                self._reactor.callLater(0, self._hand_over)
-            self._gathered.append(operation)
-        return operation.deferred
-
-    def _hand_over(self) -> None:
-        """
-        A turn of the reactor is over, and what it brought becomes one batch.
-
-        If each were given at once, the first would be committed alone while the others wait, and this
-        thread and the writer's, of which only one can run Python, would be in each other's way.
-        """
-        gathered, self._gathered = self._gathered, []
-        for operation in gathered:
             self._queue.put(operation)
+        return operation.deferred
 
     # In the thread
 

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from mailplat.errors import NoSuchMessage
@@ -111,18 +111,6 @@ class SQLiteStoreTests(MailboxStoreContract, TestCase):
         self.assertEqual(await inbox.contents(EVERYTHING, 10**7), expected)
         self.assertEqual(await store.verify(), [])
         self.assertEqual(len(bodies[1].pieces), 13)
-
-    async def test_what_one_turn_brings_is_one_commit(self):
-        store = self.make_store()
-        await store.start()
-        self.addCleanup(store.stop)
-        await store.create_account("alice")
-        inbox = await (await store.account("alice")).open("INBOX")
-        commits = store._writer.commits
-        messages = [new_message(b"Subject: %d\r\n\r\n" % number) for number in range(5)]
-        uids = await gatherResults([Deferred.fromCoroutine(inbox.append([message])) for message in messages])
-        self.assertEqual(uids, [[1], [2], [3], [4], [5]])
-        self.assertEqual(store._writer.commits, commits + 1)
 
 
 class AheadTests(TestCase):
