@@ -7,8 +7,8 @@ and lets a client believe in messages that are gone until it is told.  In betwee
 `MailboxView`
     the rows of a live mailbox as packed arrays, one for all sessions on it.  Loaded once by
     `changes(0)`, then advanced by `changes(since)`; however many sessions ask meanwhile, they
-    share one call.  The arrays are always the truth as of the last call.  Of a large mailbox they come
-    after SELECT was answered.
+    share one call.  The arrays are always the truth as of the last call.  Of a very large mailbox they
+    come after SELECT was answered.
 
 `Selected`
     what one client believes, kept as its difference from the truth:
