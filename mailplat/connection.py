@@ -157,7 +157,7 @@ class Connection(TwistedProtocol):
     _lost = False
     _secured = False  # TLS was started or was there from the start
     _choked = False  # the peer has not read what it was sent
-    _socket: socket.socket | None = None  # takes bytes at once, see `_flush`
+    _socket: socket.socket | None = None  # takes bytes at once, see `flush`
     _coroutine: Coroutine[Any, Any, None] | None = None  # the session
     _direct = False  # it waits for us, and nobody runs it in between
     _reading = True
@@ -340,7 +340,7 @@ class Connection(TwistedProtocol):
                 return Wake.NEWS
             if not self._reading:
                 self._read_on()
-            self._flush()
+            self.flush()
             now = self._reactor.seconds()
             # One deadline for the whole event: a peer that sends a byte now and then is
             # as silent as one that sends none.
@@ -368,15 +368,12 @@ class Connection(TwistedProtocol):
         self._out.append(data)
         self._gathered += len(data)
         if self._gathered >= GATHER:
-            self._flush()
-
-    def flush(self) -> None:
-        self._flush()
+            self.flush()
 
     async def drained(self) -> None:
         if self._gathered < FEW and not self._choked and not self._lost:
             return
-        self._flush()
+        self.flush()
         while self._choked and not self._lost:
             self._deadline = self._reactor.seconds() + self.factory.connection_limits.write_timeout
             self._watch_clock()
@@ -391,7 +388,7 @@ class Connection(TwistedProtocol):
 
     async def pause(self) -> None:
         if self._reactor.seconds() - self._turn > TURN:
-            self._flush()
+            self.flush()
             self._reactor.callLater(0, self._next_turn)
             self._waiting_for = "turn"
             await self._waiting
@@ -407,7 +404,7 @@ class Connection(TwistedProtocol):
                 self._reactor.callLater(0, self._wake_up)
 
     def start_tls(self) -> None:
-        self._flush()
+        self.flush()
         # RFC 3207 §4.2, RFC 3501 §6.2.1, RFC 2595 §4: what came in clear is forgotten, so that
         # nobody on the path can put commands into the encrypted session.
         self.engine.discard()
@@ -477,13 +474,13 @@ class Connection(TwistedProtocol):
             return
         # The transport has to take a turn to close anyway, and sends the last words in it.
         self._socket = None
-        self._flush()
+        self.flush()
         self.transport.unregisterProducer()
         self.transport.loseConnection()
         # A peer that does not read its last reply is not waited for.
         self._closing = self._reactor.callLater(self.factory.connection_limits.write_timeout, self.abort)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
         """
         Send what has gathered; in clear now, not at the reactor's next turn: to be told that a socket can
         be written to, which it almost always can, takes three system calls more.

@@ -221,7 +221,7 @@ class HouseTests(ServiceTestCase):
             return octets() - before
 
         # In a pack, and in a file of its own.
-        for number, size in enumerate((50_000, 3_000_000), 1):
+        for number, size in enumerate((20_000, 3_000_000), 1):
             body = b"Subject: shared\r\n\r\n" + b"x" * 68 + b"\r\n" * 2 + b"0123456789\r\n" * (size // 12)
             grown = await deferToThread(send, body)
             self.assertTrue(len(body) <= grown < 1.5 * len(body), (len(body), grown))

@@ -563,6 +563,17 @@ class Client:
             self.flags[uid] = word
 
 
+def expunge(mailbox, *uids):
+    now(mailbox.expunge(UIDSet.of(*uids), deleted_only=False))
+
+
+def flag(mailbox, uids, flag):
+    now(mailbox.set_flags(UIDSet.of(uids), FlagChange(frozenset({flag}))))
+
+
+#: Steps that are done to the mailbox.
+MAILBOX = {"append": add, "expunge": expunge, "flags": flag}
+
 STEPS = st.one_of(
     st.tuples(st.just("append"), st.integers(1, 3)),
     st.tuples(st.just("expunge"), st.sets(st.integers(1, 20), max_size=5)),
@@ -581,13 +592,8 @@ class BeliefTests(SynchronousTestCase):
         view = MailboxView(mailbox)
         clients = [Client(select(view)), Client(select(view))]
         for step, *arguments in steps:
-            if step == "append":
-                add(mailbox, *arguments)
-            elif step == "expunge":
-                now(mailbox.expunge(UIDSet.of(*arguments), deleted_only=False))
-            elif step == "flags":
-                uids, flag = arguments
-                now(mailbox.set_flags(UIDSet.of(uids), FlagChange(frozenset({flag}))))
+            if step in MAILBOX:
+                MAILBOX[step](mailbox, *arguments)
             elif step == "hear":
                 which, expunges = arguments
                 clients[which].hear(expunges)
@@ -690,13 +696,8 @@ class EarlyBeliefTests(SynchronousTestCase):
         view = MailboxView(mailbox)
         clients = [Early(view, mailbox)]
         for step, *arguments in steps:
-            if step == "append":
-                add(mailbox, *arguments)
-            elif step == "expunge":
-                now(mailbox.expunge(UIDSet.of(*arguments), deleted_only=False))
-            elif step == "flags":
-                uids, flag = arguments
-                now(mailbox.set_flags(UIDSet.of(uids), FlagChange(frozenset({flag}))))
+            if step in MAILBOX:
+                MAILBOX[step](mailbox, *arguments)
             elif step == "select" and not view.loaded:
                 clients.append(Early(view, mailbox))
             elif step == "answer":

@@ -79,6 +79,18 @@ class Broken(MemoryMessage):
         return await super().read(start, min(length, self.good - start))
 
 
+class Slow(MemoryMessage):
+    """One that is read once the test says that it is `ready`."""
+
+    def __init__(self, octets: bytes) -> None:
+        super().__init__(octets)
+        self.ready: Deferred[None] = Deferred()
+
+    async def read(self, start: int, length: int) -> bytes:
+        await self.ready
+        return await super().read(start, length)
+
+
 @implementer(IRealm)
 class Realm:
     def __init__(self, drop: Any) -> None:
@@ -190,32 +202,20 @@ class ReadAhead(Case):
         self.assertEqual(wire.send(b"RETR 2\r\n"), b"+OK 0 octets\r\n.\r\n")
 
     def test_the_client_has_its_message_before(self) -> None:
-        slow: Deferred[None] = Deferred()
-
-        class Slow(MemoryMessage):
-            async def read(self, start: int, length: int) -> bytes:
-                await slow
-                return await super().read(start, length)
-
-        wire, _ = self.enter(b"", Slow(b"there\r\n"))
+        slow = Slow(b"there\r\n")
+        wire, _ = self.enter(b"", slow)
         self.assertEqual(wire.send(b"RETR 1\r\n"), b"+OK 0 octets\r\n.\r\n")
         self.assertEqual(wire.send(b"RETR 2\r\nQUIT\r\n"), b"")
-        slow.callback(None)
+        slow.ready.callback(None)
         self.assertEqual(wire.taken(), b"+OK 7 octets\r\nthere\r\n.\r\n+OK Goodbye\r\n")
         self.assertTrue(wire.ended)
 
     def test_gone_while_it_is_read(self) -> None:
-        slow: Deferred[None] = Deferred()
-
-        class Slow(MemoryMessage):
-            async def read(self, start: int, length: int) -> bytes:
-                await slow
-                return await super().read(start, length)
-
-        wire, drop = self.enter(b"", Slow(b"there\r\n"))
+        slow = Slow(b"there\r\n")
+        wire, drop = self.enter(b"", slow)
         wire.send(b"RETR 1\r\n")
         wire.hang_up()
-        slow.callback(None)
+        slow.ready.callback(None)
         self.assertTrue(wire.ended)
         self.assertEqual((drop.contents[1].closed, drop.released), (1, 1))
 
